@@ -1,0 +1,286 @@
+"""What this machine computes with: which device, how much memory, how fast, and how it is doing.
+
+Imports without torch; the functions that need it import it themselves.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import shutil
+import sys
+import time
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from minigpt.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+# Dense bfloat16 peak in FLOP/s, without sparsity, from the makers' data sheets; the longest matching name counts.
+PEAK_FLOPS = {
+    "B200": 2250e12,
+    "H200": 989e12,
+    "H100 PCIe": 756e12,
+    "H100 NVL": 835e12,
+    "H100": 989e12,
+    "GH200": 989e12,
+    "A100": 312e12,
+    "A10G": 70e12,
+    "A10": 125e12,
+    "A40": 149.7e12,
+    "A6000": 154.8e12,
+    "L40S": 362e12,
+    "L40": 181e12,
+    "L4": 121e12,
+    "RTX 6000 Ada": 364e12,
+    "RTX 4090": 165.2e12,
+    "RTX 4080": 97.5e12,
+    "RTX 3090": 71e12,
+    "RTX 3080": 59.5e12,
+    "V100": 125e12,
+    "T4": 65e12,
+}
+
+
+@dataclass(frozen=True)
+class Device:
+    """Where a run computes: `kind` is cpu, cuda or mps, `precision` a torch dtype's name, memory in bytes."""
+
+    kind: str
+    name: str
+    precision: str
+    memory: int
+    threads: int
+
+    @property
+    def label(self) -> str:
+        short = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}[self.precision]
+        return f"{self.kind} {self.name} {short}"
+
+
+def choose(kind: str = "auto", precision: str = "auto", threads: int | None = None) -> Device:
+    """Decide device and precision; raises UserError when the device asked for is not there or not usable."""
+    import torch
+
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if kind == "auto":
+        kind = next(name for name in ("cuda", "mps", "cpu") if available[name])
+    if not available[kind]:
+        advice = unusable_gpu_advice() if kind == "cuda" else None
+        raise UserError(f"This torch cannot use the device {kind!r}: {advice or 'choose --device cpu or auto'}.")
+    if precision == "auto":
+        precision = "bfloat16" if fast_bfloat16(kind) else "float16" if kind == "cuda" else "float32"
+    if precision == "float16" and kind == "cpu":
+        raise UserError("float16 does not train on a CPU: choose --precision float32 or bfloat16.")
+    if kind == "cuda":
+        properties = torch.cuda.get_device_properties(0)
+        return Device(kind, properties.name, precision, properties.total_memory, threads or cpu_threads())
+    return Device(kind, processor_name(), precision, psutil.virtual_memory().total, threads or cpu_threads())
+
+
+def fast_bfloat16(kind: str) -> bool:
+    """Whether the device multiplies bfloat16 matrices in hardware."""
+    import torch
+
+    if kind == "cuda":
+        return torch.cuda.get_device_capability() >= (8, 0)
+    if kind == "mps":
+        return False
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+@cache
+def cpu_threads() -> int:
+    """Return the physical cores this process may use: two threads on one core only get in each other's way."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(usable, psutil.cpu_count(logical=False) or usable))
+
+
+@cache
+def processor_name() -> str:
+    """Return the processor's name as its maker writes it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return " ".join(line.partition(":")[2].replace("(R)", "").replace("(TM)", "").split())
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def tune_process(device: Device) -> None:
+    """Set what belongs to the whole process: threads, kernels, memory allocator. Call once, before any arithmetic."""
+    import torch
+
+    torch.set_num_threads(device.threads)
+    if device.kind == "cuda":
+        torch.set_float32_matmul_precision("high")
+    elif device.kind == "cpu":
+        _keep_freed_memory()
+        # Zeros are rare in activations, but denormals are common early in training and many times slower.
+        torch.set_flush_denormal(True)
+        if _onednn_is_faster_and_exact():
+            torch.set_float32_matmul_precision("medium")
+
+
+def _keep_freed_memory() -> None:
+    """Have glibc keep freed memory: returning and faulting it in again costs more than a small matrix product."""
+    if not sys.platform.startswith("linux"):
+        return
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):  # another C library
+        return
+    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD in malloc.h
+    mallopt(mmap_threshold, 1 << 30)
+    mallopt(trim_threshold, 2**31 - 1)
+
+
+def _onednn_is_faster_and_exact() -> bool:
+    """Whether float32 products gain by going to oneDNN, without losing digits (with AMX it may use bfloat16)."""
+    import torch
+
+    if not torch.backends.mkldnn.is_available():
+        return False
+    a, b = torch.randn(384, 384, generator=torch.Generator().manual_seed(0)), torch.eye(384) + 0.01
+    seconds = {}
+    for precision in ("highest", "medium"):
+        torch.set_float32_matmul_precision(precision)
+        a @ b
+        seconds[precision] = min(_seconds(lambda: a @ b) for _ in range(5))
+        error = ((a @ b).double() - a.double() @ b.double()).norm() / (a.double() @ b.double()).norm()
+        if precision == "medium" and error > 1e-5:
+            seconds[precision] = float("inf")
+    torch.set_float32_matmul_precision("highest")
+    return seconds["medium"] < 0.9 * seconds["highest"]
+
+
+def _seconds(work: Any) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def peak_flops(device: Device) -> tuple[float, str]:
+    """Return the FLOP/s to measure a run against, and where the figure comes from."""
+    matching = [name for name in PEAK_FLOPS if name in device.name]
+    if device.kind == "cuda" and matching and device.precision != "float32":
+        name = max(matching, key=len)
+        return PEAK_FLOPS[name], f"{name} data sheet"
+    return measured_flops(device), "measured matrix product"
+
+
+def measured_flops(device: Device, size: int = 1024) -> float:
+    """Return the FLOP/s of a square matrix product, the best of several."""
+    import torch
+
+    dtype = getattr(torch, device.precision)
+    a = torch.randn(size, size, device=device.kind).to(dtype)
+    product = a @ a
+
+    def multiply() -> None:
+        torch.matmul(a, a, out=product)
+        if device.kind != "cpu":
+            product[0, 0].item()
+
+    multiply()
+    return 2 * size**3 / min(_seconds(multiply) for _ in range(5))
+
+
+def unusable_gpu_advice() -> str | None:
+    """Return what to do about an NVIDIA GPU that is there while this torch cannot use it; None when all is well."""
+    import torch
+
+    gpus = nvidia_gpus()
+    if torch.cuda.is_available() or not gpus:
+        return None
+    name = gpus[0]["name"]
+    if torch.version.cuda is None:
+        return (
+            f"{name} is there, but this torch was built without CUDA; this gets one that fits: "
+            "`pip install --force-reinstall torch --index-url https://download.pytorch.org/whl/cu128`"
+        )
+    return (
+        f"{name} is there, but its driver does not serve CUDA {torch.version.cuda}, which this torch was built for; "
+        "update the driver, or "
+        "`pip install --force-reinstall torch --index-url https://download.pytorch.org/whl/cu126` for an older one"
+    )
+
+
+def readings(device_kind: str) -> dict[str, Any]:
+    """Return live figures: host memory and load, and each GPU's. What a device cannot report is absent."""
+    memory = psutil.virtual_memory()
+    found: dict[str, Any] = {
+        "host": {
+            "cpu_percent": psutil.cpu_percent(),
+            "memory_used": memory.total - memory.available,
+            "memory_total": memory.total,
+            "process_memory": psutil.Process().memory_info().rss,
+        }
+    }
+    if device_kind == "cuda":
+        found["gpus"] = nvidia_gpus()
+    return found
+
+
+def nvidia_gpus() -> list[dict[str, Any]]:
+    """Return name, memory (bytes), utilisation (%), temperature (C), power and its cap (W) of each NVIDIA GPU."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
+    except pynvml.NVMLError:
+        return []
+    questions = {
+        "name": lambda gpu: _as_text(pynvml.nvmlDeviceGetName(gpu)),
+        "memory_used": lambda gpu: pynvml.nvmlDeviceGetMemoryInfo(gpu).used,
+        "memory_total": lambda gpu: pynvml.nvmlDeviceGetMemoryInfo(gpu).total,
+        "utilisation": lambda gpu: pynvml.nvmlDeviceGetUtilizationRates(gpu).gpu,
+        "temperature": lambda gpu: pynvml.nvmlDeviceGetTemperature(gpu, pynvml.NVML_TEMPERATURE_GPU),
+        "power": lambda gpu: pynvml.nvmlDeviceGetPowerUsage(gpu) / 1000,
+        "power_cap": lambda gpu: pynvml.nvmlDeviceGetEnforcedPowerLimit(gpu) / 1000,
+    }
+    gpus = []
+    for index, handle in enumerate(handles):
+        gpu: dict[str, Any] = {"index": index, "name": "NVIDIA GPU"}
+        for name, ask in questions.items():
+            try:
+                gpu[name] = ask(handle)
+            except pynvml.NVMLError:  # not supported on this card, or under MIG
+                continue
+        gpus.append(gpu)
+    return gpus
+
+
+def _as_text(name: str | bytes) -> str:
+    return name.decode(errors="replace") if isinstance(name, bytes) else name
+
+
+def free_disk(path: Path) -> int:
+    """Return the bytes free where `path` lies, or will lie."""
+    while not path.exists():
+        path = path.parent
+    return shutil.disk_usage(path).free
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait until the device has done all it was given."""
+    import torch
+
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def describe(device: Device) -> dict[str, Any]:
+    """Return the device as plain values, for events and checkpoints."""
+    return asdict(device)

@@ -1,0 +1,270 @@
+"""The story of a run as JSON lines: one process appends events to a file, any number of others read along.
+
+writer = EventWriter("events.jsonl")
+writer.write("step", step=1, loss=4.17)
+
+reader = EventReader("events.jsonl")
+while True:
+    for event in reader.poll():
+        print(event["type"])
+    time.sleep(0.2)
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+EVENTS = "events.jsonl"
+
+# Steps may come hundreds of times a second: they wait in memory this long at most, all else is written at once.
+FLUSH_SECONDS = 1.0
+# What a writer keeps while the disk is full, what a reader takes at a time, and the longest line it believes.
+MAX_PENDING_BYTES = 8 << 20
+READ_BYTES = 1 << 20
+MAX_LINE_BYTES = 4 << 20
+
+# How EventWriter begins a step event; lets a reader skip most of a long history without decoding it.
+_STEP = b'{"type":"step",'
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder()
+
+
+def encode_line(record: dict[str, Any]) -> bytes:
+    """Return `record` as one line of JSON; NaN and infinities become null.
+
+    Undecodable bytes of file names and arguments (lone surrogates, which JSON cannot hold) become \\udc80 and so on.
+    """
+    try:
+        return _encoder.encode(record) + b"\n"
+    except UnicodeEncodeError:
+        return _encoder.encode(_without_surrogates(record)) + b"\n"
+
+
+def _without_surrogates(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_without_surrogates(key): _without_surrogates(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_surrogates(item) for item in value]
+    return value
+
+
+def ends_inside_line(file_descriptor: int) -> bool:
+    """Return whether the file's last byte is something other than a newline."""
+    size = os.fstat(file_descriptor).st_size
+    return size > 0 and os.pread(file_descriptor, 1, size - 1) != b"\n"
+
+
+class EventWriter:
+    """Appends events to a file; several threads may share one writer, several processes one file.
+
+    A full disk loses nothing at first: events stay in memory and are tried again at every flush. `error` is the
+    trouble of the last flush or None, `unwritten` how many events it left waiting, `dropped` how many had to be
+    given up because too many waited (old steps first). Not to be called from a signal handler.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        """Open or create the file; raises OSError where that is impossible."""
+        self.error: OSError | None = None
+        self.dropped = 0
+        self._pending: list[bytes] = []
+        self._last_flush = time.monotonic()
+        self._lock = threading.Lock()
+        self._descriptor: int | None = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
+        # Whether the next write must first end a line that somebody, perhaps we, could not finish.
+        self._inside_line = ends_inside_line(self._descriptor)
+        self.flush()
+
+    @property
+    def unwritten(self) -> int:
+        """Events that wait in memory because the last flush failed."""
+        return len(self._pending) if self.error else 0
+
+    def write(self, type: str, **fields: Any) -> dict[str, Any]:
+        """Append one event and return it with its `type` and `time` (Unix seconds)."""
+        with self._lock:
+            event = {"type": type, "time": time.time(), **fields}
+            self._pending.append(encode_line(event))
+            if type != "step" or time.monotonic() - self._last_flush > FLUSH_SECONDS:
+                self._flush()
+        return event
+
+    def flush(self) -> None:
+        """Hand everything to the operating system; on failure set `error` and keep what is left."""
+        with self._lock:
+            self._flush()
+
+    def close(self) -> None:
+        """Flush and close; what cannot be written now is lost."""
+        with self._lock:
+            if self._descriptor is not None:
+                self._flush()
+                os.close(self._descriptor)
+                self._descriptor = None
+
+    def _flush(self) -> None:
+        assert self._descriptor is not None, "write after close"
+        self._last_flush = time.monotonic()
+        lead = b"\n" if self._inside_line else b""
+        written, self.error = _write_all(self._descriptor, lead + b"".join(self._pending))
+        if self.error is None:
+            self._pending.clear()
+            self._inside_line = False
+        elif written >= len(lead):
+            self._forget_written(written - len(lead))
+        self._make_room()
+
+    def _forget_written(self, written: int) -> None:
+        """Drop the events wholly within the first `written` bytes, and note where in a line the last write stopped."""
+        complete = 0
+        for line in self._pending:
+            # A line that lacks only its newline need not be repeated.
+            if written < len(line) - 1:
+                break
+            written -= len(line)
+            complete += 1
+        del self._pending[:complete]
+        self._inside_line = written != 0
+
+    def _make_room(self) -> None:
+        if sum(map(len, self._pending)) <= MAX_PENDING_BYTES:
+            return
+        waiting = len(self._pending)
+        recent = self._pending[waiting // 2 :]
+        # A checkpoint or an evaluation cannot be guessed from its neighbours; a step can.
+        older = [line for line in self._pending[: waiting // 2] if not line.startswith(_STEP)]
+        kept = older + recent
+        size = sum(map(len, kept))
+        while size > MAX_PENDING_BYTES:
+            size -= len(kept.pop(0))
+        self._pending = kept
+        self.dropped += waiting - len(kept)
+
+
+def _write_all(descriptor: int, data: bytes) -> tuple[int, OSError | None]:
+    """Write `data`; return how many bytes went out and what stopped the rest."""
+    written = 0
+    while written < len(data):
+        try:
+            written += os.write(descriptor, memoryview(data)[written:])
+        except OSError as error:
+            return written, error
+    return written, None
+
+
+class EventReader:
+    """Reads a file of events as it grows, in bounded memory.
+
+    Only complete lines count: a half-written last one waits for its rest. Lines that are no JSON object, or are
+    longer than MAX_LINE_BYTES, are passed over and counted in `skipped`. A file that shrank or was replaced is read
+    from its beginning (`restarts` counts that); a missing one has no events yet. `at_end` tells whether the last
+    poll came to the end of the file.
+    """
+
+    def __init__(self, path: str | Path, from_end: bool = False, tail_bytes: int = 0) -> None:
+        """Begin at the file's start or, with `from_end`, at the first line within its last `tail_bytes`."""
+        self.skipped = 0
+        self.restarts = 0
+        self.at_end = False
+        self._path = Path(path)
+        # Kept open, so that a replacement cannot be given the same inode number.
+        self._file: io.FileIO | None = None
+        self._partial = bytearray()
+        # Inside a line whose beginning was not read or was thrown away.
+        self._discarding = False
+        if from_end and (file := self._current_file()) is not None:
+            position = max(0, os.fstat(file.fileno()).st_size - tail_bytes)
+            file.seek(position)
+            self._discarding = position > 0 and os.pread(file.fileno(), 1, position - 1) != b"\n"
+
+    def __enter__(self) -> EventReader:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def poll(self, limit_bytes: int = READ_BYTES) -> list[dict[str, Any]]:
+        """Return the events on the lines completed by the next `limit_bytes` of the file.
+
+        An empty list means that there is nothing more only if `at_end`. Raises OSError for a file that may not be read.
+        """
+        return self._decode(self._complete_lines(limit_bytes))
+
+    def poll_outline(self, limit_bytes: int = READ_BYTES) -> list[dict[str, Any]]:
+        """Like `poll`, but leave out steps followed by another step: many times faster on a long history."""
+        lines = self._complete_lines(limit_bytes)
+        following = [*lines[1:], b""]
+        return self._decode(
+            [
+                line
+                for line, next_line in zip(lines, following, strict=True)
+                # The brace: a step that was cut short does not stand for the one before it.
+                if not (line.startswith(_STEP) and next_line.startswith(_STEP) and next_line.endswith(b"}"))
+            ]
+        )
+
+    def _decode(self, lines: list[bytes]) -> list[dict[str, Any]]:
+        events = []
+        for line in lines:
+            try:
+                event = _decoder.decode(line) if len(line) <= MAX_LINE_BYTES else None
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                event = None
+            if isinstance(event, dict):
+                events.append(event)
+            elif line.strip():
+                self.skipped += 1
+        return events
+
+    def _complete_lines(self, limit_bytes: int) -> list[bytes]:
+        file = self._current_file()
+        chunk = (file.read(limit_bytes) if file is not None else b"") or b""
+        self.at_end = len(chunk) < limit_bytes
+        *lines, rest = chunk.split(b"\n")
+        if lines:
+            lines[0] = bytes(self._partial) + lines[0]
+            if self._discarding:
+                del lines[0]
+            self._partial.clear()
+            self._discarding = False
+        if not self._discarding:
+            self._partial += rest
+            if len(self._partial) > MAX_LINE_BYTES:
+                self._partial.clear()
+                self._discarding = True
+                self.skipped += 1
+        return lines
+
+    def _current_file(self) -> io.FileIO | None:
+        """Return the open file at the place to read on from; start over where it is not the one we knew."""
+        try:
+            found: os.stat_result | None = self._path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            found = None
+        if self._file is not None:
+            known = os.fstat(self._file.fileno())
+            if found is None or not os.path.samestat(found, known) or known.st_size < self._file.tell():
+                self.close()
+                self._partial.clear()
+                self._discarding = False
+                self.restarts += 1
+        if self._file is None and found is not None:
+            try:
+                self._file = io.FileIO(self._path, "r")
+            except FileNotFoundError:
+                return None
+        return self._file

@@ -1,0 +1,168 @@
+"""Checkpoints: one file with everything, written so that it is whole or absent, opened without executing anything.
+
+save(path, Checkpoint(...))
+checkpoint = load(path)
+model = checkpoint.build_model()
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from torch import Tensor
+
+from minigpt.config import Config
+from minigpt.errors import UserError
+from minigpt.model.gpt import GPT, GPTConfig
+
+FORMAT = "minigpt-checkpoint"
+VERSION = 1
+
+BEST = "best_model.pt"
+FINAL = "final_model.pt"
+INTERRUPTED = "interrupted_checkpoint.pt"
+STEP = "checkpoint_step_{}.pt"
+EPOCH = "checkpoint_epoch_{}.pt"
+
+
+@dataclass
+class Checkpoint:
+    """All that is needed to generate, and (where `training` is set) to go on training as if never stopped.
+
+    `training` holds plain values and tensors: optimizer, position in the text, schedule, random states.
+    """
+
+    config: Config
+    model_config: GPTConfig
+    weights: dict[str, Tensor]
+    tokenizer: str  # the text of tokenizer.json
+    step: int = 0
+    conversations: bool = False  # whether the text it learned from had conversations in it
+    separated: bool = True  # whether that text was many documents, each begun by the end of another
+    metrics: dict[str, float] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+
+    def build_model(self, device: torch.device | str = "cpu") -> GPT:
+        """Return the network with these weights; raises UserError when they do not fit it."""
+        with torch.device("meta"):
+            model = GPT(self.model_config)
+        model.to_empty(device=device)
+        model.fill_tables()
+        if self.model_config.tied_embeddings:
+            model.head.weight = model.token_embedding.weight
+        try:
+            model.load_state_dict(self.weights)
+        except RuntimeError as error:
+            raise UserError(f"The checkpoint's weights do not fit the network it describes: {error}") from error
+        return model
+
+
+def save(path: Path, checkpoint: Checkpoint, also: tuple[Path, ...] = ()) -> None:
+    """Write a checkpoint under `path`, and under the names in `also` without a second copy of the bytes.
+
+    The file appears whole or not at all: written beside, flushed to the disk, renamed. Raises OSError.
+    """
+    payload = {
+        "format": FORMAT,
+        "version": VERSION,
+        "config": msgspec.to_builtins(checkpoint.config),
+        "model_config": msgspec.to_builtins(checkpoint.model_config),
+        "weights": checkpoint.weights,
+        "tokenizer": checkpoint.tokenizer,
+        "step": checkpoint.step,
+        "conversations": checkpoint.conversations,
+        "separated": checkpoint.separated,
+        "metrics": checkpoint.metrics,
+        "training": checkpoint.training,
+    }
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with beside.open("wb") as file:
+            torch.save(payload, file)
+            file.flush()
+            os.fsync(file.fileno())
+        for name in also:
+            _link(beside, name)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
+def _link(source: Path, name: Path) -> None:
+    beside = name.with_name(f".{name.name}.{os.getpid()}.link")
+    beside.unlink(missing_ok=True)
+    try:
+        os.link(source, beside)
+    except OSError:
+        # Some file systems have no hard links.
+        with source.open("rb") as whole, beside.open("wb") as copy:
+            while chunk := whole.read(1 << 24):
+                copy.write(chunk)
+            copy.flush()
+            os.fsync(copy.fileno())
+    beside.replace(name)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def load(path: str | Path) -> Checkpoint:
+    """Open a checkpoint on the CPU, its tensors read from disk as they are used.
+
+    Nothing in the file is executed. Raises UserError when it is missing, damaged, hostile or of another format.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"There is no checkpoint at {path}: `minigpt runs list` shows the runs there are.")
+    try:
+        payload = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"{path} was not opened: it holds something other than numbers and text, which a checkpoint never does. "
+            "If it came from another program, ask for safetensors and use `minigpt import`."
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise UserError(
+            f"{path} is damaged or not a MiniGPT checkpoint: choose another one of the run, or copy it again."
+        ) from error
+    return _checked(payload, path)
+
+
+def _checked(payload: Any, path: Path) -> Checkpoint:
+    if not isinstance(payload, dict) or payload.get("format") != FORMAT:
+        raise UserError(f"{path} is not a MiniGPT checkpoint: `minigpt import` takes Hugging Face directories.")
+    if payload.get("version") != VERSION:
+        raise UserError(
+            f"{path} is a checkpoint of version {payload.get('version')!r}, this program reads version {VERSION}: "
+            "use the MiniGPT that wrote it."
+        )
+    weights, tokenizer = payload.get("weights"), payload.get("tokenizer")
+    try:
+        if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
+            raise msgspec.ValidationError("weights must be tensors")
+        return Checkpoint(
+            config=msgspec.convert(payload["config"], Config),
+            model_config=msgspec.convert(payload["model_config"], GPTConfig),
+            weights=weights,
+            tokenizer=msgspec.convert(tokenizer, str),
+            step=msgspec.convert(payload["step"], int),
+            conversations=msgspec.convert(payload["conversations"], bool),
+            separated=msgspec.convert(payload["separated"], bool),
+            metrics=msgspec.convert(payload["metrics"], dict[str, float]),
+            training=msgspec.convert(payload["training"], dict),
+        )
+    except (msgspec.ValidationError, KeyError) as error:
+        raise UserError(f"{path} is a damaged MiniGPT checkpoint ({error}): choose another one of the run.") from error

@@ -1,0 +1,260 @@
+"""Configurations as files and flags: TOML in and out, presets by name, every mistake told at once.
+
+config = load_preset("tiny", Workspace.find())
+config = with_values(config, {"training.max_steps": "500"}, "command line", from_text=True)
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+import msgspec
+import tomli
+import tomlkit
+
+from minigpt.config import Config, SettingItem, settings
+from minigpt.errors import UserError
+from minigpt.workspace import Workspace, builtin_presets
+
+MAX_FILE_BYTES = 1_000_000
+
+
+class ConfigError(UserError):
+    """One or more settings that cannot be used; `problems` has a sentence for each."""
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+        count = len(problems)
+        super().__init__(
+            problems[0] if count == 1 else f"{count} settings cannot be used:\n  - " + "\n  - ".join(problems)
+        )
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """Return " Did you mean ...?" for the known name most like `name`, or nothing where none is like it."""
+    matches = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f" Did you mean {matches[0]!r}?" if matches else ""
+
+
+def convert(item: SettingItem, value: Any, from_text: bool = False) -> Any:
+    """Return `value` in the setting's own type; raises ValueError saying what is allowed.
+
+    With `from_text`, strings such as "3" and "true" count as numbers and switches, as on a command line.
+    """
+    if item.optional and value in ("auto", "none"):
+        return None
+    list_of_text = item.type == list[str]
+    if list_of_text and isinstance(value, str):
+        value = [value]
+    try:
+        result = msgspec.convert(value, item.type, strict=not from_text or list_of_text)
+    except msgspec.ValidationError as error:
+        raise ValueError(allowed(item)) from error
+    low, high = item.about.possible or (float("-inf"), float("inf"))
+    if isinstance(result, (int, float)) and not isinstance(result, bool) and not low <= result <= high:
+        raise ValueError(allowed(item))
+    return result
+
+
+def allowed(item: SettingItem) -> str:
+    """Return in words what a setting accepts: "a whole number from 1 to 256"."""
+    kinds = [part for part in (item.type, *get_args(item.type)) if part in (bool, int, float, str)]
+    if item.choices:
+        words = "one of " + ", ".join(str(choice) for choice in item.choices)
+    elif item.type == list[str]:
+        words = "a list of texts"
+    else:
+        words = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}[kinds[0]]
+    if item.about.possible:
+        low, high = item.about.possible
+        words += f" from {low:g} to {high:,.0f}" if high >= 1e4 else f" from {low:g} to {high:g}"
+    if item.optional:
+        words += ', or "auto"'
+    return words
+
+
+def from_mapping(data: Mapping[str, Any], where: str) -> Config:
+    """Build a configuration from nested tables; raises ConfigError with every problem found, `where` in each."""
+    flat: dict[str, Any] = {}
+    problems: list[str] = []
+    sections = list(Config.__struct_fields__)
+    for section, table in data.items():
+        if section not in sections:
+            hint = nearest(section, sections) or _moved(section)
+            problems.append(f"{where}: there is no section [{section}].{hint} Sections are {', '.join(sections)}.")
+        elif not isinstance(table, Mapping):
+            problems.append(f"{where}: {section} must be a table, written [{section}].")
+        else:
+            flat.update({f"{section}.{name}": value for name, value in table.items()})
+    return with_values(Config(), flat, where, problems=problems)
+
+
+def with_values(
+    config: Config,
+    values: Mapping[str, Any],
+    where: str,
+    from_text: bool = False,
+    problems: list[str] | None = None,
+) -> Config:
+    """Return `config` with settings replaced, `values` being keyed "section.name"; raises ConfigError."""
+    problems = list(problems or [])
+    changes: dict[str, dict[str, Any]] = {}
+    for key, value in values.items():
+        item = settings().get(key)
+        if item is None:
+            problems.append(f"{where}: there is no setting {key!r}.{_suggestion(key)}")
+            continue
+        try:
+            changes.setdefault(item.section, {})[item.name] = convert(item, value, from_text)
+        except ValueError as error:
+            problems.append(f"{where}: {key} = {_shown(value)} is not allowed: it must be {error}.")
+    if problems:
+        raise ConfigError(problems)
+    sections = {name: msgspec.structs.replace(getattr(config, name), **new) for name, new in changes.items()}
+    result = msgspec.structs.replace(config, **sections)
+    conflicts = [f"{where}: {problem}" for problem in contradictions(result)]
+    if conflicts:
+        raise ConfigError(conflicts)
+    return result
+
+
+def _suggestion(key: str) -> str:
+    known = list(settings())
+    name = key.rpartition(".")[2]
+    elsewhere = [other for other in known if other.rpartition(".")[2] == name]
+    return f" Did you mean {elsewhere[0]!r}?" if elsewhere else nearest(key, known)
+
+
+def _moved(name: str) -> str:
+    homes = [item.section for item in settings().values() if item.name == name]
+    return f" The setting {name} belongs below [{homes[0]}]." if homes else ""
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def contradictions(config: Config) -> list[str]:
+    """Return a sentence for each pair of settings that cannot stand together."""
+    found = []
+    model = config.model
+    heads, kv_heads = model.n_heads, model.n_kv_heads or model.n_heads
+    if model.head_dim is None and model.d_model % heads:
+        fitting = [n for n in range(1, 257) if model.d_model % n == 0]
+        close = sorted(sorted(fitting, key=lambda n: abs(n - heads))[:3])
+        found.append(
+            f"model.n_heads = {heads} does not divide model.d_model = {model.d_model}: each head takes an equal "
+            f"share of the width, so choose n_heads = {' or '.join(map(str, close))}."
+        )
+    elif (model.position or model.family) != "learned" and model.family != "gpt2":
+        head_dim = model.head_dim or model.d_model // heads
+        if head_dim % 2:
+            found.append(
+                f"heads of width {head_dim} cannot be rotated in pairs (RoPE): choose model.n_heads and "
+                "model.d_model so that d_model / n_heads is even."
+            )
+    if heads % kv_heads:
+        found.append(
+            f"model.n_kv_heads = {kv_heads} does not divide model.n_heads = {heads}: choose a divisor of {heads}."
+        )
+    if config.corpus.validation_fraction + config.corpus.test_fraction >= 1:
+        found.append(
+            "corpus.validation_fraction and corpus.test_fraction leave nothing to learn from: keep their sum below 1."
+        )
+    return found
+
+
+def unusual(config: Config) -> list[str]:
+    """Return a word of warning for each setting outside its usual range."""
+    warnings = []
+    for item in settings().values():
+        value = item.value_in(config)
+        about = item.about
+        if about.usual is None or value is None or value == about.off:
+            continue
+        if item.key == "training.muon_learning_rate" and config.training.optimizer != "muon":
+            continue
+        low, high = about.usual
+        if value < low or value > high:
+            effect = about.too_low if value < low else about.too_high
+            warnings.append(
+                f"{item.key} = {value:g} is {'below' if value < low else 'above'} the usual {low:g} to {high:g}"
+                + (f": {effect}." if effect else ".")
+            )
+    return warnings
+
+
+def read_file(path: Path) -> Config:
+    """Read a TOML or JSON configuration; raises UserError when it cannot be read or used."""
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise UserError(f"{path} is too large for a configuration: settings take a few kilobytes.")
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise UserError(f"Cannot read the configuration {path}: {reason}.") from error
+    return parse(text, str(path), json_format=path.suffix.lower() == ".json")
+
+
+def parse(text: str, where: str, json_format: bool = False) -> Config:
+    """Build a configuration from the text of a TOML (or JSON) file; raises UserError."""
+    try:
+        data = json.loads(text) if json_format else tomli.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{where} is not valid {'JSON' if json_format else 'TOML'}: {error}.") from error
+    if not isinstance(data, dict):
+        raise UserError(f"{where} must hold an object with the sections {', '.join(Config.__struct_fields__)}.")
+    return from_mapping(data, where)
+
+
+def to_mapping(config: Config) -> dict[str, dict[str, Any]]:
+    """Return the configuration as nested plain values; what is left to be chosen is left out."""
+    return {
+        section: {name: value for name, value in table.items() if value is not None}
+        for section, table in msgspec.to_builtins(config).items()
+    }
+
+
+def to_toml(config: Config) -> str:
+    """Return the configuration as TOML, each setting with its meaning beside it."""
+    document = tomlkit.document()
+    for section, values in to_mapping(config).items():
+        table = tomlkit.table()
+        for name, value in values.items():
+            entry = tomlkit.item(value)
+            entry.comment(settings()[f"{section}.{name}"].about.meaning)
+            table.add(name, entry)
+        document.add(section, table)
+    return tomlkit.dumps(document)
+
+
+def preset_paths(workspace: Workspace) -> dict[str, Path]:
+    """Return every preset file by name: the user's own first, then those that come with MiniGPT."""
+    found: dict[str, Path] = {}
+    for folder in (builtin_presets(), workspace.configs):
+        if folder.is_dir():
+            found.update({path.stem: path for path in sorted(folder.glob("*.toml"))})
+    return found
+
+
+def load_preset(name: str, workspace: Workspace) -> Config:
+    """Read a preset by name; raises UserError naming the nearest when there is none of that name."""
+    paths = preset_paths(workspace)
+    if name not in paths:
+        hint = nearest(name, list(paths))
+        raise UserError(f"There is no preset {name!r}.{hint} Presets are: {', '.join(sorted(paths))}.")
+    return read_file(paths[name])
+
+
+def preset_summary(path: Path) -> str:
+    """Return the first comment line of a preset: what it is for, in a sentence."""
+    try:
+        first = path.read_text(encoding="utf-8-sig", errors="replace").lstrip().partition("\n")[0]
+    except OSError:
+        return ""
+    return first.lstrip("# ").strip() if first.startswith("#") else ""

@@ -1,0 +1,473 @@
+"""Text to token ids and back: by character, by word or by byte-pair encoding.
+
+All three are one Hugging Face `tokenizers.Tokenizer` and one tokenizer.json; what is added here is speed on long
+text, safety against special tokens in it, and the joins between documents and turns:
+
+a text is followed by <|endoftext|>; a conversation is
+<|user|> question <|end|> <|assistant|> answer <|end|> ... <|endoftext|>
+"""
+
+from __future__ import annotations
+
+import codecs
+import itertools
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import tokenizers
+from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trainers
+
+from minigpt.errors import UserError, printable
+from minigpt.text.corpus import Document, Message, shown, write_file
+
+SPECIAL_TOKENS: tuple[str, ...] = ("<|endoftext|>", "<|unk|>", "<|pad|>", "<|user|>", "<|assistant|>", "<|end|>")
+BYTE_ALPHABET = sorted(pre_tokenizers.ByteLevel.alphabet())
+SMALLEST_BPE = len(SPECIAL_TOKENS) + len(BYTE_ALPHABET)
+
+Kind = Literal["char", "word", "bpe"]
+KINDS: tuple[Kind, ...] = ("char", "word", "bpe")
+
+# Below this many characters a text is learned best by character.
+_TINY_CORPUS = 2_000_000
+# A BPE token should occur often enough to be learned: one vocabulary entry for so many characters of text.
+_CHARACTERS_PER_BPE_TOKEN = 256
+
+# How text is split before the merges. The first is Qwen2's (and so known to llama.cpp): digits one by one, newlines
+# joined with the punctuation before them. The others are those of Llama 3 and GPT-4.
+_QWEN2 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+_CUTTABLE_PATTERNS = (_QWEN2, _QWEN2.replace(r"\p{N}|", r"\p{N}{1,3}|"))
+# A word with the space before it, one digit, one other character: every character belongs to exactly one of them.
+_WORD = r" ?[\p{L}\p{M}]+(?:['’]\p{L}+)*| ?\p{N}| ?[^\s\p{L}\p{M}\p{N}]|\s"
+
+# Rust works on many pieces at a time; pieces of this size are fastest (one long string takes ten times as long).
+_PIECE = 32_768
+_BATCH = 64 * _PIECE
+# Where a text may be cut without changing its tokens: after newlines with a non-space on both sides (GPT-2's pattern
+# allows only a single one), or, where none comes, between a letter and a space that a letter follows.
+_NEWLINE_CUT = re.compile(r"\S\n(?=\S)")
+_NEWLINES_CUT = re.compile(r"\S\n+(?=\S)")
+_SPACE_CUT = re.compile(r"[A-Za-z](?= [A-Za-z])")
+Cuts = tuple[re.Pattern[str], ...]
+_OUR_CUTS: Cuts = (_NEWLINES_CUT, _SPACE_CUT)
+_GPT2_CUTS: Cuts = (_NEWLINE_CUT, _SPACE_CUT)
+
+# Names of the end-of-text token in other people's tokenizers.
+_FOREIGN_END_OF_TEXT = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>")
+
+
+class Tokenizer:
+    """One tokenizer. `kind` is char, word, bpe, or other (a foreign one of another make).
+
+    The ids `end_of_text`, `user`, `assistant`, `end`, `unknown` and `pad` are None where a foreign tokenizer has none.
+    `vocab_size` is the largest id plus one.
+    """
+
+    def __init__(self, core: tokenizers.Tokenizer) -> None:
+        # These are settings of the moment that tokenizer.json does not keep, or keeps for somebody else's purpose.
+        core.encode_special_tokens = True
+        core.no_truncation()
+        core.no_padding()
+        self._core = core
+        description = json.loads(core.to_str())
+        self.kind: str = _kind_of(description)
+        self._cuts = _safe_cuts(self.kind, description)
+        vocabulary: dict[str, int] = core.get_vocab(with_added_tokens=True)
+        self.vocab_size = max(vocabulary.values(), default=-1) + 1
+        self._added: dict[int, AddedToken] = core.get_added_tokens_decoder()
+        self.end_of_text = next((vocabulary[name] for name in _FOREIGN_END_OF_TEXT if name in vocabulary), None)
+        self.unknown, self.pad, self.user, self.assistant, self.end = map(vocabulary.get, SPECIAL_TOKENS[1:])
+        self.dtype = np.dtype(np.uint16 if self.vocab_size <= 1 << 16 else np.uint32)
+        self._id_of_code_point = self._code_point_table(vocabulary) if self.kind == "char" else None
+
+    def _code_point_table(self, vocabulary: dict[str, int]) -> np.ndarray:
+        assert self.unknown is not None
+        table = np.full(0x110000, self.unknown, dtype=self.dtype)
+        for token, token_id in vocabulary.items():
+            if len(token) == 1:
+                table[ord(token)] = token_id
+        return table
+
+    # -- making, saving, loading
+
+    @classmethod
+    def train(cls, kind: Kind, texts: Iterable[str], vocab_size: int) -> Tokenizer:
+        """Make a tokenizer from texts.
+
+        char: every character that occurs, whatever `vocab_size`; word: the most frequent words; bpe: as many merges as
+        fit. Raises UserError when `vocab_size` is too small for the kind.
+        """
+        special_tokens = [AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS]
+        if kind == "char":
+            return cls(_char_core(texts, special_tokens))
+        smallest = SMALLEST_BPE if kind == "bpe" else len(SPECIAL_TOKENS) + 1
+        if vocab_size < smallest:
+            raise UserError(
+                f"A {kind} tokenizer needs a vocabulary of at least {smallest}: raise tokenizer.vocab_size."
+            )
+        core = _bpe_core() if kind == "bpe" else _word_core()
+        trainer = (
+            trainers.BpeTrainer(
+                vocab_size=vocab_size,
+                special_tokens=special_tokens,
+                initial_alphabet=BYTE_ALPHABET,
+                show_progress=False,
+            )
+            if kind == "bpe"
+            else trainers.WordLevelTrainer(vocab_size=vocab_size, special_tokens=special_tokens, show_progress=False)
+        )
+        pieces = (piece for text in texts for piece in _cut(text, _OUR_CUTS))
+        core.train_from_iterator(pieces, trainer)
+        return cls(core)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Tokenizer:
+        """Open a tokenizer.json, ours or another's; raises UserError when it is missing or damaged."""
+        path = Path(path)
+        try:
+            text = path.read_text(encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"Cannot read the tokenizer {shown(path)} ({error.strerror}): check the path.") from error
+        except UnicodeDecodeError as error:
+            raise UserError(f"{shown(path)} is not a tokenizer.json (it is not text): name another file.") from error
+        return cls.from_json(text, origin=shown(path))
+
+    @classmethod
+    def from_json(cls, text: str, origin: str = "The tokenizer") -> Tokenizer:
+        """Make a tokenizer from the text of a tokenizer.json; raises UserError when it is not one."""
+        try:
+            core = tokenizers.Tokenizer.from_str(text)
+        except Exception as error:  # the library raises bare Exception, nothing narrower
+            reason = printable(str(error), single_line=True)
+            raise UserError(f"{origin} is not a valid tokenizer.json ({reason}): name another file.") from error
+        return cls(core)
+
+    def to_json(self) -> str:
+        return str(self._core.to_str())
+
+    def save(self, path: str | Path) -> None:
+        """Write tokenizer.json, whole or not at all."""
+        write_file(Path(path), self.to_json().encode())
+
+    # -- encoding
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of a text; no special token ever comes out of it."""
+        return self.encode_array(text).tolist()
+
+    def encode_array(self, text: str) -> np.ndarray:
+        """Return the ids of a text of any length as an array of `dtype` (uint16 or uint32)."""
+        arrays = list(self.encode_stream([text]))
+        return np.concatenate(arrays) if arrays else np.empty(0, self.dtype)
+
+    def encode_stream(self, blocks: Iterable[str]) -> Iterator[np.ndarray]:
+        """Yield the ids of one text that comes in blocks; the blocks' borders leave no trace."""
+        if self._id_of_code_point is not None:
+            for block in blocks:
+                yield self._encode_characters(block)
+            return
+        for batch in _batches(_cut_stream(blocks, self._cuts)):
+            yield from self._encode_pieces(batch)
+
+    def encode_documents(self, documents: Iterable[Document]) -> Iterator[np.ndarray]:
+        """Yield each document's ids with its joins (see above); many documents are encoded at a time."""
+        for batch in _document_batches(documents):
+            segments = [self._segments(document) for document in batch]
+            encoded = self._encode_texts([part for parts in segments for part in parts if isinstance(part, str)])
+            for parts in segments:
+                arrays = [next(encoded) if isinstance(part, str) else np.array([part], self.dtype) for part in parts]
+                yield np.concatenate(arrays)
+
+    def encode_chat(self, messages: Sequence[Message], reply: bool = False) -> list[int]:
+        """Return the ids of a conversation; with `reply` it ends where the assistant is to speak.
+
+        Raises UserError when a foreign tokenizer lacks the tokens of the chat template.
+        """
+        ids: list[int] = []
+        for part in self._chat_segments(messages):
+            ids += self.encode(part) if isinstance(part, str) else [part]
+        return [*ids, self._chat_id("assistant")] if reply else ids
+
+    def _segments(self, document: Document) -> list[str | int]:
+        parts = [document.text] if not document.messages else self._chat_segments(document.messages)
+        return [*parts] if self.end_of_text is None else [*parts, self.end_of_text]
+
+    def _chat_segments(self, messages: Sequence[Message]) -> list[str | int]:
+        end = self._chat_id("end")
+        return [part for m in messages for part in (self._chat_id(m.role), m.content, end)]
+
+    def _chat_id(self, name: str) -> int:
+        assert name in ("user", "assistant", "end"), name
+        token_id: int | None = getattr(self, name)
+        if token_id is None:
+            raise UserError(
+                f"This tokenizer has no token <|{name}|> for conversations: "
+                "train one of your own, or use plain text with it."
+            )
+        return token_id
+
+    def _encode_texts(self, texts: Sequence[str]) -> Iterator[np.ndarray]:
+        """Yield the ids of each of many texts, all encoded in one call."""
+        if self._id_of_code_point is not None:
+            yield from map(self._encode_characters, texts)
+            return
+        pieces = [list(_cut(text, self._cuts)) for text in texts]
+        encoded = self._encode_pieces([piece for text in pieces for piece in text])
+        for text in pieces:
+            arrays = list(itertools.islice(encoded, len(text)))
+            yield arrays[0] if len(arrays) == 1 else np.concatenate(arrays or [np.empty(0, self.dtype)])
+
+    def _encode_pieces(self, pieces: Sequence[str]) -> Iterator[np.ndarray]:
+        for encoding in self._core.encode_batch_fast(pieces, add_special_tokens=False):
+            ids = encoding.ids
+            yield np.fromiter(ids, self.dtype, len(ids))
+
+    def _encode_characters(self, text: str) -> np.ndarray:
+        """Look every code point up in a table: the ids of tokenizer.json, twenty times as fast."""
+        assert self._id_of_code_point is not None
+        return self._id_of_code_point.take(_code_points(text))
+
+    # -- decoding
+
+    def decode(self, ids: Iterable[int], skip_special_tokens: bool = True) -> str:
+        """Return the text of ids; bytes that are no UTF-8 become U+FFFD."""
+        return str(self._core.decode([int(i) for i in ids], skip_special_tokens=skip_special_tokens))
+
+    def token_text(self, token_id: int) -> str:
+        """Return one token as a terminal may see it, part of a character as \\x.. bytes."""
+        added = self._added.get(token_id)
+        text = added.content if added else self.token_bytes(token_id).decode("utf-8", "backslashreplace")
+        return printable(text)
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """Return the bytes of text that a token stands for: none for special tokens and unused ids."""
+        added = self._added.get(token_id)
+        if added is not None:
+            return b"" if added.special else added.content.encode()
+        token: str | None = self._core.id_to_token(token_id)
+        if token is None:
+            return b""
+        if self.kind == "bpe":
+            return b"".join(_BYTE_OF_CHARACTER.get(c, c.encode()) for c in token)
+        if self.kind == "other":
+            hexadecimal = re.fullmatch(r"<0x([0-9A-Fa-f]{2})>", token)
+            return bytes.fromhex(hexadecimal[1]) if hexadecimal else token.replace("▁", " ").encode()
+        return token.encode()
+
+    def token_byte_lengths(self) -> np.ndarray:
+        """Return for each id how many bytes of text it stands for, int64 (vocab_size,): for bits per byte."""
+        return np.array([len(self.token_bytes(i)) for i in range(self.vocab_size)], dtype=np.int64)
+
+    def is_special(self, token_id: int) -> bool:
+        """Return whether an id stands for no text: a join, a turn, padding or the unknown."""
+        added = self._added.get(token_id)
+        return added is not None and bool(added.special)
+
+    def unknown_share(self, ids: np.ndarray) -> float:
+        """Return which share of ids is the unknown token."""
+        return 0.0 if self.unknown is None or len(ids) == 0 else float(np.mean(ids == self.unknown))
+
+
+class StreamDecoder:
+    """Decodes ids as they come: all that it returns, joined, is what `Tokenizer.decode` returns."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+        # For foreign kinds, whose decoding depends on neighbours: the ids shown last, and those since.
+        self._shown: list[int] = []
+        self._waiting: list[int] = []
+
+    def add(self, token_id: int) -> str:
+        """Return the text that became complete with this token; never part of a character."""
+        if self._tokenizer.kind != "other":
+            return self._utf8.decode(self._tokenizer.token_bytes(token_id))
+        self._waiting.append(token_id)
+        text = self._new_text()
+        if not text or text.endswith("\ufffd"):
+            return ""
+        self._shown, self._waiting = self._waiting, []
+        return text
+
+    def finish(self) -> str:
+        """Return what is left: a character that never became complete shows as U+FFFD."""
+        return self._new_text() if self._tokenizer.kind == "other" else self._utf8.decode(b"", True)
+
+    def _new_text(self) -> str:
+        before = self._tokenizer.decode(self._shown)
+        return self._tokenizer.decode(self._shown + self._waiting)[len(before) :]
+
+
+def choose_kind(kind: str, characters: int) -> tuple[Kind, str]:
+    """Return the kind of tokenizer for a text of so many characters, and why in one sentence."""
+    for known in KINDS:
+        if kind == known:
+            return known, f"Tokenizer: {known}, as asked for."
+    assert kind == "auto", kind
+    if characters < _TINY_CORPUS:
+        return "char", f"Tokenizer: char, because {characters:,} characters are too few to learn longer tokens from."
+    return "bpe", f"Tokenizer: bpe, because {characters:,} characters are enough to learn longer tokens from."
+
+
+def fitting_vocab_size(asked: int, characters: int) -> int:
+    """Return the BPE vocabulary for a text: what was asked for, or less where its tokens would be too rare."""
+    fitting = max(2 * len(BYTE_ALPHABET), characters // _CHARACTERS_PER_BPE_TOKEN // 64 * 64)
+    return min(asked, fitting)
+
+
+def _char_core(texts: Iterable[str], special_tokens: list[AddedToken]) -> tokenizers.Tokenizer:
+    occurs = np.zeros(0x110000, dtype=bool)
+    for text in texts:
+        occurs[_code_points(text)] = True
+    tokens = [*SPECIAL_TOKENS, *map(chr, np.flatnonzero(occurs).tolist())]
+    vocabulary = {token: i for i, token in enumerate(tokens)}
+    # BPE without merges: each character is its own token.
+    core = tokenizers.Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token="<|unk|>", fuse_unk=False))
+    core.decoder = decoders.Fuse()
+    core.add_special_tokens(special_tokens)
+    return core
+
+
+def _word_core() -> tokenizers.Tokenizer:
+    core = tokenizers.Tokenizer(models.WordLevel(unk_token="<|unk|>"))
+    core.pre_tokenizer = pre_tokenizers.Split(Regex(_WORD), "isolated")
+    core.decoder = decoders.Fuse()
+    return core
+
+
+def _bpe_core() -> tokenizers.Tokenizer:
+    core = tokenizers.Tokenizer(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_QWEN2), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    core.decoder = decoders.ByteLevel()
+    return core
+
+
+def _kind_of(description: dict[str, Any]) -> str:
+    model, decoder = description["model"], (description.get("decoder") or {}).get("type")
+    if model["type"] == "BPE" and decoder == "ByteLevel":
+        return "bpe"
+    if model["type"] == "BPE" and decoder == "Fuse" and not model["merges"] and model.get("unk_token") == "<|unk|>":
+        return "char" if description.get("pre_tokenizer") is None else "other"
+    if model["type"] == "WordLevel" and _patterns(description) == [_WORD]:
+        return "word"
+    return "other"
+
+
+def _safe_cuts(kind: str, description: dict[str, Any]) -> Cuts:
+    """Return the cuts that leave the tokens as they are: known of our own and of the well-known patterns."""
+    if kind == "word":
+        return _OUR_CUTS
+    normalizer = description.get("normalizer") or {"type": "NFC"}
+    if kind != "bpe" or normalizer["type"] != "NFC":
+        return ()
+    byte_levels = [step for step in _pre_tokenizers(description) if step["type"] == "ByteLevel"]
+    if len(byte_levels) != 1 or byte_levels[0]["add_prefix_space"]:
+        return ()
+    patterns = _patterns(description)
+    if byte_levels[0]["use_regex"]:
+        return () if patterns else _GPT2_CUTS
+    return _OUR_CUTS if len(patterns) == 1 and patterns[0] in _CUTTABLE_PATTERNS else ()
+
+
+def _pre_tokenizers(description: dict[str, Any]) -> list[dict[str, Any]]:
+    step = description.get("pre_tokenizer") or {"type": None}
+    return step["pretokenizers"] if step["type"] == "Sequence" else [step]
+
+
+def _patterns(description: dict[str, Any]) -> list[str | None]:
+    return [step["pattern"].get("Regex") for step in _pre_tokenizers(description) if step["type"] == "Split"]
+
+
+def _bytes_of_characters() -> dict[str, bytes]:
+    """GPT-2's mapping of bytes to printable characters, reversed."""
+    printing = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in printing]
+    characters = [chr(byte) for byte in printing] + [chr(256 + i) for i in range(len(others))]
+    return dict(zip(characters, (bytes([byte]) for byte in printing + others), strict=True))
+
+
+_BYTE_OF_CHARACTER = _bytes_of_characters()
+
+
+def _code_points(text: str) -> np.ndarray:
+    """Return a text's code points: uint8 where they all fit, else uint32."""
+    try:
+        return np.frombuffer(text.encode("latin-1"), np.uint8)
+    except UnicodeEncodeError:
+        return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+
+
+def _without_surrogates(text: str) -> str:
+    """Half characters (from undecodable arguments or files) have no UTF-8, which the library needs."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+def _cut(text: str, cuts: Cuts) -> Iterator[str]:
+    """Yield a text in pieces that have, joined, the same tokens as the whole."""
+    return _cut_stream([text], cuts)
+
+
+def _cut_stream(blocks: Iterable[str], cuts: Cuts) -> Iterator[str]:
+    """Yield a text that comes in blocks in pieces that have, joined, the same tokens as the whole."""
+    rest = ""
+    for block in blocks:
+        text, start = rest + _without_surrogates(block), 0
+        while end := _cut_position(text, start, cuts):
+            yield text[start:end]
+            start = end
+        rest = text[start:]
+    if rest:
+        yield rest
+
+
+def _cut_position(text: str, start: int, cuts: Cuts) -> int | None:
+    """Return where the piece that begins at `start` may end, or None where there is no such place."""
+    smallest = start + _PIECE
+    # Look nearby first: the first kind of cut may be missing in all of a long text.
+    for furthest in (smallest + _PIECE, len(text)):
+        for cut in cuts:
+            if match := cut.search(text, smallest, furthest):
+                return match.end()
+    return None
+
+
+def _batches(pieces: Iterable[str]) -> Iterator[list[str]]:
+    """Yield pieces in lists for one call each, so that memory stays bounded."""
+    batch: list[str] = []
+    size = 0
+    for piece in pieces:
+        batch.append(piece)
+        size += len(piece)
+        if size >= _BATCH:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _document_batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
+    batch: list[Document] = []
+    size = 0
+    for document in documents:
+        batch.append(document)
+        size += sum(map(len, document.texts()))
+        if size >= _BATCH:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
