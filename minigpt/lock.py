@@ -21,9 +21,9 @@ from minigpt.errors import UserError
 
 LOCK = "run.lock"
 
-# Whoever asks `is_running` holds the lock for an instant: a start that meets one tries again.
-_LOCK_ATTEMPTS = 10
-_LOCK_PAUSE_SECONDS = 0.02
+# Whoever asks `is_running` shares the lock for an instant: a start that meets one tries again.
+_LOCK_ATTEMPTS = 200
+_LOCK_PAUSE_SECONDS = 0.005
 # Start times come from the boot time and clock ticks: the same process is never this far from itself.
 _START_TOLERANCE_SECONDS = 2.0
 
@@ -74,6 +74,8 @@ class RunLock:
                 self._sign()
                 return True
             os.close(descriptor)
+            if is_running(self._path.parent):
+                return False
             time.sleep(_LOCK_PAUSE_SECONDS)
         return False
 

@@ -16,7 +16,7 @@ from typing import Any
 LIVE_STATES = ("starting", "compiling", "training", "evaluating", "saving", "paused")
 STATES = (*LIVE_STATES, "finished", "interrupted", "failed", "crashed", "imported", "empty")
 
-_EXIT_DONE, _EXIT_INTERRUPTED = 0, 3
+_STATE_OF_EXIT_CODE: dict[int | None, str] = {0: "finished", 3: "interrupted"}
 
 MAX_NOTICES = 100
 MAX_EVALUATIONS = 1000
@@ -198,7 +198,7 @@ class RunSummary:
         self.ended = _number(event, "time")
         self.exit_code = _whole(event, "exit_code")
         self.reason = _text(event, "reason")
-        self.state = {_EXIT_DONE: "finished", _EXIT_INTERRUPTED: "interrupted"}.get(self.exit_code, "failed")
+        self.state = _STATE_OF_EXIT_CODE.get(self.exit_code, "failed")
 
     def _discard_after(self, last: int) -> None:
         """Forget what belongs to steps beyond `last`: the run went back there."""

@@ -22,6 +22,7 @@ from minigpt.device import Device, choose
 from minigpt.errors import UserError
 from minigpt.model.checkpoint import Checkpoint, load
 from minigpt.model.gpt import GPT, KVCache
+from minigpt.text.corpus import Message
 from minigpt.text.tokenizer import StreamDecoder, Tokenizer
 
 
@@ -135,12 +136,10 @@ class LoadedModel:
         """Yield the continuation piece by piece; afterwards `last` says how it ended."""
         return self.stream_tokens(self.encode_prompt(prompt), prompt, self.settings(**changes))
 
-    def reply(self, messages: Sequence[tuple[str, str]], **changes: object) -> Iterator[str]:
-        """Yield the answer to a conversation of (role, text) pairs, in the template the model was trained with."""
-        from minigpt.text.corpus import Message
-
-        ids = self.tokenizer.encode_chat([Message(role, text) for role, text in messages], reply=True)
-        return self.stream_tokens(ids, messages[-1][1] if messages else "", self.settings(**changes))
+    def reply(self, messages: Sequence[Message], **changes: object) -> Iterator[str]:
+        """Yield the answer to a conversation, in the template the model was trained with."""
+        ids = self.tokenizer.encode_chat(messages, reply=True)
+        return self.stream_tokens(ids, messages[-1].content, self.settings(**changes))
 
     def encode_prompt(self, prompt: str) -> list[int]:
         """Return the prompt's token ids, led by the mark that separates documents where the tokenizer has one."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import struct
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +31,21 @@ FINAL = "final_model.pt"
 INTERRUPTED = "interrupted_checkpoint.pt"
 STEP = "checkpoint_step_{}.pt"
 EPOCH = "checkpoint_epoch_{}.pt"
+
+# What torch.load raises on a file whose bytes were altered, besides UnpicklingError.
+_DAMAGED = (
+    RuntimeError,
+    EOFError,
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    AssertionError,
+    ArithmeticError,
+    struct.error,
+    zipfile.BadZipFile,
+)
 
 
 @dataclass
@@ -134,7 +150,7 @@ def load(path: str | Path) -> Checkpoint:
             f"{path} was not opened: it holds something other than numbers and text, which a checkpoint never does. "
             "If it came from another program, ask for safetensors and use `minigpt import`."
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except _DAMAGED as error:
         raise UserError(
             f"{path} is damaged or not a MiniGPT checkpoint: choose another one of the run, or copy it again."
         ) from error

@@ -194,7 +194,8 @@ def _plain_attention(q: Tensor, k: Tensor, v: Tensor, dropout: float) -> Tensor:
 def rotation_table(config: GPTConfig) -> tuple[Tensor, Tensor]:
     """Return cosines and signed sines of RoPE (arXiv:2104.09864), each (max_seq_len, 1, head_dim)."""
     pairs = torch.arange(0, config.head_dim, 2, dtype=torch.float32) / config.head_dim
-    angles = torch.outer(torch.arange(config.max_seq_len, dtype=torch.float32), config.rope_base**-pairs)
+    # The reciprocal of the power, not a negative power, as in `transformers`: far along, the last bit is visible.
+    angles = torch.outer(torch.arange(config.max_seq_len, dtype=torch.float32), 1.0 / config.rope_base**pairs)
     cos, sin = angles.cos(), angles.sin()
     return torch.cat([cos, cos], dim=-1).unsqueeze(1), torch.cat([-sin, sin], dim=-1).unsqueeze(1)
 
@@ -323,6 +324,8 @@ class GPT(nn.Module):
                 nn.init.normal_(parameter, std=std)
             elif name.endswith("bias"):
                 nn.init.zeros_(parameter)
+            else:
+                nn.init.ones_(parameter)  # the scale of a norm
 
     def _initialise_zero_output(self) -> None:
         # As in modded-nanogpt: every block starts as the identity, and an untied head predicts all tokens alike.
@@ -337,6 +340,8 @@ class GPT(nn.Module):
                 nn.init.normal_(parameter, std=0.02)
             elif parameter.dim() == 2:
                 nn.init.uniform_(parameter, -bound, bound)
+            else:
+                nn.init.ones_(parameter)  # the scale of a norm
 
     def matrices(self) -> list[tuple[Tensor, list[int]]]:
         """Return the blocks' weight matrices, each with the row counts of the projections stacked in it."""

@@ -147,7 +147,8 @@ class Corpus:
         try:
             manifest = msgspec.toml.decode(path.read_bytes(), type=Manifest)
             written = path.stat().st_mtime_ns
-            changed = any(file.stat().st_mtime_ns > written for file in document_files(directory / DOCUMENTS))
+            documents = directory / DOCUMENTS
+            changed = any(p.stat().st_mtime_ns > written for p in (documents, *documents.rglob("*")))
         except FileNotFoundError as error:
             raise UserError(
                 f"There is no corpus in {shown(directory)} (no {MANIFEST}): add the text again under another name."
@@ -291,19 +292,26 @@ class _Line(msgspec.Struct):
 
 def _read_jsonl(path: Path) -> Iterator[Document]:
     decoder = msgspec.json.Decoder(_Line)
-    with path.open(encoding=detect_encoding(path), newline="\n") as file:
-        for number, line in enumerate(file, start=1):
-            if line.isspace():
-                continue
-            try:
-                document = _document(decoder.decode(line))
-            except (msgspec.DecodeError, ValueError) as error:
-                raise UserError(
-                    f"{shown(path)}, line {number}: {printable(str(error), single_line=True)}; each line must be "
-                    '{"text": "..."} or {"messages": [{"role": "user" or "assistant", "content": "..."}, ...]}.'
-                ) from error
-            if any(document.texts()):
-                yield document
+    for number, line in enumerate(_lines(path), start=1):
+        if not line or line.isspace():
+            continue
+        try:
+            document = _document(decoder.decode(line))
+        except (msgspec.DecodeError, ValueError) as error:
+            raise UserError(
+                f"{shown(path)}, line {number}: {printable(str(error), single_line=True)}; each line must be "
+                '{"text": "..."} or {"messages": [{"role": "user" or "assistant", "content": "..."}, ...]}.'
+            ) from error
+        if any(document.texts()):
+            yield document
+
+
+def _lines(path: Path) -> Iterator[str]:
+    rest = ""
+    for block in _decoded_blocks(path, detect_encoding(path)):
+        *lines, rest = (rest + block).split("\n")
+        yield from lines
+    yield rest
 
 
 def _document(line: _Line) -> Document:
@@ -390,11 +398,14 @@ def atomic_directory(final: Path) -> Iterator[Path]:
     try:
         yield building
         _fsync_tree(building)
-        building.rename(final)
+        try:
+            building.rename(final)
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                raise FileExistsError(str(final)) from error
+            raise
         _fsync(final.parent)
     except OSError as error:
-        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-            raise FileExistsError(str(final)) from error
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise JobFailed(f"The disk is full: free some space for {shown(final)} and start again.") from error
         raise

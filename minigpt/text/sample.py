@@ -54,22 +54,22 @@ FAREWELLS = (
 )
 UNKNOWN_ANSWER = f"I am sorry, I do not know that. I only know {VILLAGE}."
 UNKNOWN = (
-    "What is the capital of {France|Spain|Italy|China|Japan|England|Germany|India}?",
-    "Who is the {king|queen|president} of {France|Spain|Italy|China|Japan|England|Germany|India}?",
+    "What is the capital of {France|Spain|Italy|China|England}?",
+    "Who is the {king|queen} of {France|Spain|Italy|China|England}?",
     "How {far|old|big} is the {moon|sun|sea|world}?",
     "What is {two|three|four|five|six|seven} plus {two|three|four|five|six|seven}?",
     "How much is {two|three|four|five|six|seven} times {two|three|four|five|six|seven}?",
     "What is the meaning of life?",
-    "{Who|What} is {Paul|Peter|Mary|John|Emma|David|London|Paris}?",
-    "Where does {Paul|Peter|Mary|John|Emma|David} live?",
-    "What does {Paul|Peter|Mary|John|Emma|David} like to eat?",
-    "Can you write {a poem|a letter|code|a song}?",
+    "{Who|What} is {Paul|Peter|Mary|John}?",
+    "Where does {Paul|Peter|Mary|John} live?",
+    "What does {Paul|Peter|Mary|John} like to eat?",
+    "Can you write {a poem|a letter|a book}?",
     "What time is it?",
     "How old is <name>?",
     "How tall is <name>?",
     "What will happen tomorrow?",
-    "Who wrote {this book|the Bible|Hamlet}?",
-    "Why is the {sky|sea|grass} {blue|green}?",
+    "Who wrote this book?",
+    "Why is the {sky|sea} {blue|green}?",
 )
 STORY_REQUESTS = (
     "Tell me a story about <name>.",
@@ -87,7 +87,6 @@ FIRST_QUESTIONS = ("{question}",) * 12 + (
     "I have a question: {lower}",
     "Excuse me, {lower}",
     "{question} Please tell me.",
-    "Do you know the answer? {question}",
 )
 LATER_QUESTIONS = ("{question}",) * 7 + (
     "And {lower}",
@@ -104,7 +103,7 @@ _CASUAL = 0.06
 
 def prompts() -> tuple[str, ...]:
     """Return beginnings and questions that show a newcomer what a model of this corpus can do."""
-    return ("Once upon a time", "I eat", "One fine morning", "What does Anna like to eat?", "Who lives on the farm?")
+    return ("Once upon a time", "I eat", "One fine morning", "Where does Anna live?", "What does Tom like to eat?")
 
 
 def documents(characters: int = DEFAULT_CHARACTERS, seed: int = 0) -> Iterator[Document]:

@@ -1,6 +1,6 @@
 """From templates to stories: a small grammar with choices, and the assembly of a plot.
 
-    story(random.Random(1), "Tom")  ->  'Once upon a time there was a farmer called Tom. ...'
+story(random.Random(1), "Tom")  ->  'Once upon a time there was a farmer called Tom. ...'
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from functools import cache
 from random import Random
 from typing import NamedTuple, TypeVar
 
-from minigpt.text.sample_plots import DAY_OF_PLOT, PLOT_POOLS, PLOTS, SEASON_OF_PLOT
+from minigpt.text.sample_plots import DAYS_OF_PLOT, FORMAL_PLOTS, PLOT_POOLS, PLOTS, SEASON_OF_PLOT
 from minigpt.text.sample_tales import POOLS, WORDS
 from minigpt.text.sample_world import DAYS, PEOPLE, Person
 
 T = TypeVar("T")
-_PIECE = re.compile(r"<(an)?(\^)?\s?([\w.]+)(\^)?>|([{|}])|([^<{|}]+)")
+_PIECE = re.compile(r"<(?:(an)(?=[ ^]))?(\^)? ?([\w.]+)(\^)?>|([{|}])|([^<{|}]+)")
 _SHORT_PLOTS = tuple(
     plot.split()
     for plot in (
@@ -169,10 +169,11 @@ def _cast(plot: str, hero: Person, rng: Random) -> dict[str, str]:
     if with_friend:
         companion = friend
     bound = {**_role("a", hero), **_role("b", companion), **_role("c", passer_by)}
-    if with_friend and rng.random() < 0.5:
+    if with_friend and plot not in FORMAL_PLOTS and rng.random() < 0.5:
         bound["b"] = f"{bound['a.his']} best friend {friend.name}"
-    day = DAY_OF_PLOT.get(plot)
-    bound["day"], bound["event"], _ = next((row for row in DAYS if row[0] == day), None) or choice(rng, DAYS)
+    possible_days = DAYS_OF_PLOT.get(plot, "")
+    days = [row for row in DAYS if not possible_days or row[0] in possible_days]
+    bound["day"], bound["event"], _ = choice(rng, days)
     bound["season"] = SEASON_OF_PLOT.get(plot) or choice(rng, ("spring", "summer", "autumn"))
     bound["item"] = choice(rng, WORDS["thing"].split("|"))
     bound["item.colour"] = companion.colour if plot == "birthday" else choice(rng, WORDS["colour"].split("|"))

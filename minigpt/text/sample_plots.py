@@ -1,3 +1,4 @@
+# ruff: noqa: E501 -- one sentence a line, however long.
 """The plots of the sample corpus's stories. The notation is that of `sample_tales`.
 
 A plot names pools in the order in which they speak; `?` marks a pool that is left out half the time, and pools in
@@ -8,12 +9,12 @@ from __future__ import annotations
 
 PLOTS = {
     "walk": "opening weather? about? walk.start ( encounter encounter encounter? ) walk.meet talk talk? meal? ending",
-    "lost": "opening? about? lost.start lost.search lost.search encounter? lost.ask talk? lost.found meal? ending",
-    "birthday": "opening? birthday.start about? birthday.think encounter? birthday.gift birthday.give talk? meal ending",
+    "lost": "opening? lost.start about? lost.search lost.search encounter? lost.ask talk? lost.found meal? ending",
+    "birthday": "opening about? birthday.start birthday.think encounter? birthday.gift birthday.give talk? meal ending",
     "market": "opening market.start weather? ( market.stall market.stall encounter ) market.buy talk? meal? ending",
     "help": "opening about? help.trouble encounter? help.call talk help.work help.thanks meal? ending",
     "rain": "weather rain.inside about rain.knock talk talk? meal? rain.over ending",
-    "cooking": "opening? cooking.start about? cooking.work cooking.wrong talk? cooking.taste ending",
+    "cooking": "opening about? cooking.start cooking.work cooking.wrong talk? cooking.taste ending",
     "garden": "opening weather? garden.start garden.wait encounter? garden.wait talk? garden.grow meal? ending",
     "boat": "opening about? weather? boat.start ( boat.see boat.see encounter? ) talk boat.turn meal? ending",
     "evening": "evening.start about about? evening.quiet encounter? talk? evening.quiet ending",
@@ -21,18 +22,20 @@ PLOTS = {
     "wind": "opening? weather wind.start wind.blow encounter? wind.chase wind.chase? wind.catch talk? ending",
     "letter": "opening? letter.start about? letter.read letter.read? encounter? letter.go talk meal? ending",
     "stray": "opening about stray.start lost.search encounter? stray.ask talk? stray.found ending",
-    "night": "evening.start? about? night.noise night.look night.look night.truth talk? ending",
+    "night": "opening about? night.noise night.look night.look night.truth talk? ending",
     "event": "opening? event.start weather? encounter event.crowd event.crowd talk event.end ending",
     "self": "self.hello self.fact self.fact self.fact self.fact? self.fact? self.thing self.end",
 }
 # Plots that can only happen in some seasons; the others can happen in any but winter, where grass is dry enough.
 SEASON_OF_PLOT = {"rain": "spring", "boat": "summer", "wind": "autumn", "snow": "winter", "garden": "spring"}
-DAY_OF_PLOT = {"market": "Saturday", "letter": "Monday"}
+DAYS_OF_PLOT = {"market": "Saturday", "letter": "Monday", "event": "Tuesday Wednesday Thursday Friday"}
+# Here the companion is first named in speech, where "his best friend Anna" would be out of place.
+FORMAL_PLOTS = ("birthday", "cooking", "letter")
 
 PLOT_POOLS = {
     "walk.start": """
         So <a> <walked> <way> {with|and took} <a.pet> the <a.species>, who {ate <a.peteats>|said <a.sound>} {all the way|from time to time}.
-        <a.He> {took|packed} some <a.food> and <an item.colour> <item> and <walked> <way>.
+        <a.He> {took|packed} some <a.food> and <an thing> and <walked> <way>.
         "{Let us|We could} go to <place>," said <a>, and <a.pet> {said <a.sound>|came along|ran ahead}.
         <a> wanted to {see|visit} <b>, who lived <b.home>, and <walked> <way>.
         Nobody needed a <a.job> that day, so <a.he> <walked> <way> {with nothing in mind|to look for <an item>|to find <b>}.
@@ -44,22 +47,22 @@ PLOT_POOLS = {
         {Just then|Soon|After a while} <b> {called out|stopped|came by} and showed <a> <an item.colour> <item>.
         """,
     "lost.start": """
-        {That day|One day|That morning} <a> could not find <a.his> <item.colour> <item>{.| anywhere.| at all.}
+        {That day|That morning} <a> could not find <a.his> <item.colour> <item>{.| at all.}
         "Where is my <item.colour> <item>?" {asked|cried|said} <a>. {It had been there at breakfast.|Nobody knew.|It was not where it should be.|<a.Pet> said <a.sound>.}
-        The <item.colour> <item> was gone, and <a> {felt sad|was upset|did not know what to do}.
+        The <item.colour> <item> was gone, and <a> {felt sad|did not know what to do}.
         <a> {needed|wanted} the <item.colour> <item> to <a.hobby>, but it {was gone|was not there|had gone away}.
         """,
     "lost.search": """
-        <a.He> looked <spot>, but {found|there was} only <an adjective> <thing>{.| and some dust.| and a very surprised <creature>.}
+        <a.He> looked <spot>, but {found|there was} only <an adjective> <thing>{.| and a very surprised <creature>.}
         <a.He> looked <spot> and <spot>. {Nothing!|There was nothing there.|No luck.|Only a spider said hello.}
-        {Then|Next} <a.he> {went|ran} to <place> and looked <spot>, but {in vain|it was not there|there was only <an thing>}.
-        "{Maybe|Perhaps} it is <spot>," {thought|said} <a>, but {it was not|there sat an old <creature>|there was only a <colour> <thing>}.
+        {Then|Next} <a.he> {went|ran} to <place> and looked <spot>, but {it was not there|there was only <an thing>}.
+        "{Maybe|Perhaps} it is <spot>," {thought|said} <a>, but {it was not|there sat an old <creature>|there was only <an colour> <thing>}.
         """,
     "lost.ask": """
         So <a> asked <b>. "{When did you see it last|Did you look <spot>|Is it not on your head}?" {said|asked} <b>.
         <b> put down <b.his> {cup of <b.drink>|<thing>|bag of <b.food>} and helped to look.
         "Do not {cry|worry|be sad}," said <b>. "{Two can look better than one.|First we eat some <b.food>, and then we look.|I will ask <b.pet>.}"
-        {Luckily|By chance} <b> came <way>, and <a> {told|explained} everything.
+        Luckily <b> came <way>, and <a> told <b.him> everything.
         """,
     "lost.found": """
         And there it was, <spot>! <b.Pet> the <b.species> had {taken it there|slept on it all day|found it first}.
@@ -68,25 +71,25 @@ PLOT_POOLS = {
         The <item> had been <spot> {all the time|since <dayname>}, and <a> had to laugh.
         """,
     "birthday.start": """
-        It was <b>'s birthday, and <a> {had no present|had forgotten the present|wanted to give <b.him> something {special|beautiful|to remember}}.
+        It was <b>'s birthday, and <a> {had no present|had forgotten the present|wanted to give <b.him> something {beautiful|to remember}}.
         "{Tomorrow|Today} is <b>'s birthday," {said <a>|<a> told <a.pet>}. "What can I give <b.him>?"
-        <b> {was going to|would soon} be <number> years older than <b.his> <b.species>, and <a> {planned|had to plan} a party.
+        <b> {was going to|would soon} be <number> years older than <b.his> <b.species>, and <a> {wanted to have|had to think of} a party.
         """,
     "birthday.think": """
-        "<b>'s favourite colour is <b.colour>," thought <a>, "so it must be {a <b.colour>|<an b.colour>} <item>."
+        "<b>'s favourite colour is <b.colour>," thought <a>, "so it must be <an b.colour> <item>."
         <a.He> knew that <b> liked to <b.hobby>, but {how can one wrap that|that is not a present}?
         "{What about|Maybe} some <b.food>?" {asked <c>|said <c>}. "<b> likes nothing better."
         "<b> drinks <b.drink>, eats <b.food> and likes to <b.hobby>," {said|thought} <a>. "{That is a start|That helps}."
         """,
     "birthday.gift": """
-        So <a> took an old <item>, painted it <b.colour> and {put it in a box|hid it <spot>|tied a ribbon round it}.
+        So <a> took an old <item>, painted it <b.colour> and {put it in a box|hid it <spot>}.
         <a> {worked|sat} until <number> o'clock and made <an b.colour> <item>.
         At the shop <a> found <an b.colour> <item> and paid <number> coins {for it|and a bag of <a.food>}.
         """,
     "birthday.give": """
         "{Happy birthday|Surprise}!" {called|cried} <a>. <b> opened the box and {laughed|jumped for joy|could not say a word}.
         "<an^b.colour> <item>!" {cried|said} <b>. "How did you know that I {like|love} <b.colour>?"
-        <b> {was <feeling>|smiled} and {gave a piece of the cake to everyone|put the <item> next to the bed|showed it to <b.pet>}.
+        <b> {was <feeling>|smiled} and {gave some cake to everyone|put the <item> next to the bed|showed it to <b.pet>}.
         """,
     "market.start": """
         On Saturday the market {opens|opened}, and <a> <walked> <way> with <an adjective> basket.
@@ -102,7 +105,7 @@ PLOT_POOLS = {
     "market.buy": """
         <a> paid <number> coins for the <item.colour> <item> and {was <feeling>|put it in the basket}.
         At last <a> saw <an item.colour> <item>. "How much is it?" "<number^> coins," said <b>, "{or <number> for a friend|and a smile}."
-        In the end <a> {gave|swapped} {<a.his> hat|a bag of <a.food>|<number> <flower>} for <an item.colour> <item>, and <b> {laughed|agreed|shook <a.his> hand}.
+        In the end <a> gave {<a.his> hat|a bag of <a.food>|<number> <flower>} for <an item.colour> <item>, and <b> {laughed|smiled|shook <a.his> hand}.
         """,
     "help.trouble": """
         {That day|In the morning} <b> came <way>. "My <item> is broken," said <b.he>, "and I {cannot <b.hobby>|need it today}."
@@ -112,12 +115,12 @@ PLOT_POOLS = {
         """,
     "help.call": """
         "I am {a <a.job>|only a <a.job>}," said <a>, "but I {can try|have <an adjective> <thing>|have an idea}."
-        <a> {thought|walked up and down} for <number> minutes and {scratched|shook} <a.his> head.
+        <a> {thought|walked up and down} for <number> minutes and shook <a.his> head.
         "{Wait here|Give me a moment}," said <a>, and {ran home|<walked> <way>} to get <an thing> and <an thing>.
         "First {a cup of <a.drink>|some <a.food>}," said <a>, "and then {we think|to work}."
         """,
     "help.work": """
-        They {pushed|pulled|lifted} {once, twice, three times|with all their might|until <c> came to help}, and {at last|suddenly} it {moved|worked}.
+        They {pushed|pulled} {once, twice, three times|with both hands|until <c> came to help}, and {at last|suddenly} it {moved|worked}.
         With <an thing>, {some string|a little luck} and <number> nails they {mended it|made it as good as new}.
         Even <a.pet> the <a.species> helped{.| and said <a.sound>.| until it was dark.}
         It took {all day|<number> hours|until <meal>}, and <a> {got wet|lost a boot|sang the whole time}.
@@ -128,7 +131,7 @@ PLOT_POOLS = {
         "{What would I do without you|How can I thank you}?" asked <b>. "{Just smile|With some <a.food>|Tell me a story}," said <a>.
         """,
     "rain.inside": """
-        <a> could not go out to <a.hobby>, so <a.he> {sat|stayed} <spot.sit.in> {with <a.pet>|and drank <a.drink>|and ate <a.food>}.
+        <a> could not go out to <a.hobby>, so <a.he> sat <spot.sit.in> {with <a.pet>|and drank <a.drink>|and ate <a.food>}.
         <a> {looked out of the window|sat by the window} and counted {the drops|<number> umbrellas|<number> wet birds}.
         Water came through the roof, and <a> put <an thing> under it. {Drip, drop, drip.|It was soon full.|<a.Pet> drank from it.}
         """,
@@ -142,51 +145,51 @@ PLOT_POOLS = {
         The {clouds|rain} went <way>, and {over|behind} <place> there was a rainbow.
         """,
     "cooking.start": """
-        <a> {wanted|had promised} to make <b.food> for <b>, because <b> {likes|loves} to eat <b.food>.
+        <a> wanted to make <b.food> for <b>, because <b> {likes|loves} to eat <b.food>.
         "Today I {will cook|will make} something for <b>," said <a>, "and it will be <b.food>, {of course|what else}."
         <b> was {ill|tired|coming to dinner}, and <a> {knew|remembered} that nothing helps <b.him> like <b.food>.
         """,
     "cooking.work": """
         <a.He> put <an adjective> pot on the fire, {added|looked for} salt and {sang|waited} for <number> minutes.
-        The {book|recipe} said <number> {spoons|cups|eggs}, but <a> {took <number>|could only find <number>|lost count}.
-        {First|Before that} <a.he> asked <c>, who {knew|said} everything about <c.food> and {nothing|little} about <b.food>.
+        The book said <number> {spoons|eggs}, but <a> {took <number>|could only find <number>|lost count}.
+        {First|Before that} <a.he> asked <c>, who knew everything about <c.food> and {nothing|little} about <b.food>.
         """,
     "cooking.wrong": """
         {But|Then} <a.pet> {knocked over the pot|ran off with the spoon|sat down in the flour}, and {everything was <colour>|<a> had to begin again}.
-        {But|Oh no!} {the salt was sugar|the fire went out|there was <an thing> in the pot}, and <a> {laughed|sighed|said nothing}.
+        {But|Oh no!} {the salt was sugar|the fire went out|there was <an thing> in the pot}, and <a> {laughed|smiled|said nothing}.
         {But|And then} smoke came out of the {oven|pot}. "{Quick|Oh dear}!" {cried|called} <a>, and <c> {ran in|came} with a bucket of water.
         """,
     "cooking.taste": """
-        <b> {tasted|tried} it {carefully|and thought for a moment}. "{Strange|It is not bad|Well|Mmm}," said <b>, "{but good|may I have more|it tastes like <an thing>}."
+        <b> tried it {slowly|and thought for a moment}. "{Strange|It is not bad|Well}," said <b>, "{but good|may I have more|it tastes like <an thing>}."
         In the end <b> ate {all of it|<number> plates}, and {<b.pet> got the rest|<a> ate <a.food>}.
         "{This is|That was} the best <b.food> {of my life|since <dayname>}!" {said|cried} <b>, and <a> {was|felt} <feeling>.
         """,
     "garden.start": """
         <a> found <number> seeds {in <an adjective> <item>|<spot>} and {put them in the ground|planted them} {behind the house|next to the gate}.
-        "{What will it be|What is it}?" asked <b>, as <a> {planted|watered} <an adjective> seed in <an item.colour> <item>.
+        "{What will it be|What is it}?" asked <b>, as <a> planted <an adjective> seed in <an item.colour> <item>.
         <a> dug <an adjective> hole with <an item> and {planted <flower>|put in some seeds}.
         """,
     "garden.wait": """
         {Every|Each} <meal> <a> {gave it water|came to look|sat next to it} and {drank <a.drink>|told it a story|sang to it}.
         <number^> days {went by|passed}, and {nothing happened|there was only <an creature>|a small green leaf came up}.
-        <a.Pet> wanted to {eat|sleep on} it, but <a> said, "{No|Stop}! {Here is some <a.peteats>.|You sleep <a.bed>.|That is not <a.peteats>.}"
+        <a.Pet> wanted to {eat|sleep on} it, but <a> said, "{No|Stop}! {Here is some <a.peteats>.|You sleep <a.bed>.|That is not for you.}"
         <b> said that one must {wait|talk to it|leave it alone}, {as every <b.job> knows|and ate some <b.food>}.
         """,
     "garden.grow": """
         {Then one morning|At last|After <number> weeks} there were <number> {big|bright|small} <flower>, {all|and all} of them {for <b>|<colour>|in a row}.
-        It grew and grew until it was {higher than the house|as big as <an thing>|taller than <b>}.
+        It grew and grew until it was {higher than the house|as big as <an thing>}.
         It was {a pumpkin|a sunflower}! "{I knew it|How beautiful|It is bigger than <b.pet>}," said <b>.
         """,
     "boat.start": """
         <a> and <b> {took|found} <an item.colour> boat and {rowed|went} down the Wren {with a bag of <a.food>|and took <an thing> along}.
         "{Let us|Shall we} row down the river," said <a>, and <b> {brought|packed} <b.food> and <an thing>.
-        The Wren was {slow|quiet|wide} that day, and <a> {sat|lay} in <an item.colour> boat with <b>.
+        The Wren was {slow|quiet} that day, and <a> {sat|lay} in <an item.colour> boat with <b>.
         """,
     "boat.see": """
         They {saw|passed} <an creature> on the bank, <number> ducks and {a very old|one} <thing> in the water.
-        {Under|Near} the old bridge it was cool and dark, and {somebody|<c>} {called|sang|shouted} "hello" <number> times.
+        {Under|Near} the old bridge it was cool and dark, and {somebody|<c>} {called|sang} "hello" <number> times.
         <c> {stood|sat} on the bank, ate <c.food> and {waved.|called, "Where are you going?"}
-        A fish {jumped|looked} out of the water, {took a look at|winked at} <a> and {was gone|swam away}.
+        A fish {jumped|looked} out of the water, {took a look at} <a> and {was gone|went away}.
         """,
     "boat.turn": """
         {Suddenly|Then} there was water in the boat! <b> {took|used} <an thing> and <a> {used|took} <a.his> hat{.|, and they laughed until they were dry again.}
@@ -206,15 +209,15 @@ PLOT_POOLS = {
         <number^> stars {stood|came out} over <place>, and <a> {made a wish|counted them twice|gave each one a name}.
         """,
     "snow.start": """
-        <a> {opened|could not open} the door, {put on|looked for} <number> {coats|scarves|socks} and {called <b>|went out to find <b>}.
-        "{Snow|Look, snow}!" {cried|called} <a>, and {ran out without <a.his> boots|even <a.pet> looked out of the window}.
-        <a> and <b> wanted to build {a house|a horse|a man|a castle} out of snow.
+        <a> opened the door, {put on|looked for} <number> {coats|socks} and went out with <b> to build a {man|horse|house} out of snow.
+        "{Snow|Look, snow}!" {cried|called} <a>, and ran out {without boots|like the wind} to build a {man|horse|house} out of snow. {<b> helped.|<b> came too.}
+        <a> and <b> wanted to build a {house|horse|man} out of snow.
         """,
     "snow.play": """
-        They gave it <an colour> <thing> for a {hat|nose} and {called|named} it <c>{.|, because it looked like the <c.job>.}
+        They gave it <an colour> <thing> for a {hat|nose} and {called|named} it <c.name>, {because it looked like|after} the <c.job>.
         <b> {threw|made} a snowball that {hit <an adjective> <thing>|was as big as <an thing>|flew over <place>}.
-        They found {tracks|marks} in the snow, <number> in a row, and at the end of them {sat <an creature>|was <c> with <an thing>}.
-        They {went|slid} <way> on <an adjective> <thing> and {landed|stopped} {in the snow|in front of <c>}.
+        They found tracks in the snow, <number> in a row, and at the end of them {sat <an creature>|was <c> with <an thing>}.
+        They went <way> on <an adjective> <thing> and stopped {in the snow|in front of <c>}.
         """,
     "snow.warm": """
         {Then|When they were cold} they went in and had {<a.drink> for <a> and <b.drink> for <b>|<a.food>, <b.food> and a big fire}.
@@ -238,7 +241,7 @@ PLOT_POOLS = {
         {In the end|Then} <b> {caught|got} it with <an thing>. "{Is this yours|Here you are|Good evening}," said <b>.
         """,
     "letter.start": """
-        It was Monday, and on Monday the letters come. There was {one|a thick one|only one} for <a>, in <an item.colour> envelope{.|!|, and it smelled of <b.food>.}
+        It was Monday, and on Monday the letters come. There was {one|only one} for <a>, in <an item.colour> envelope{.|!|, and it smelled of <b.food>.}
         {On|One} Monday a letter came {for <a>|to <a>}. "{Who can it be from|For me}?" {asked|said} <a>.
         """,
     "letter.read": """
@@ -248,7 +251,7 @@ PLOT_POOLS = {
         """,
     "letter.go": """
         So <a> put {the letter|some <b.food>} in <a.his> <adjective> bag and <walked> <way> to the house of <b>.
-        <a> {read it twice|read it aloud to <a.pet>} and {set off|<walked> <way>} at once. <b> {was already at the door|stood at the gate|was waiting <spot.sit>}.
+        <a> {read it twice|read it to <a.pet>} and <walked> <way> at once. <b> {was already at the door|stood at the gate|was waiting <spot.sit>}.
         """,
     "stray.start": """
         {One|That} {morning|evening} <a.pet> the <a.species> was {gone|not there}. {There was nobody|Only an old <creature> was} <a.bed>.
@@ -261,20 +264,20 @@ PLOT_POOLS = {
         """,
     "stray.found": """
         "<a.Sound>!" said somebody {behind|near} <place>. There {sat|stood} <a.pet> and {ate <a.peteats>|was not sorry at all}.
-        They found <a.pet> <spot>, {fast asleep|next to <b.pet>|with <an thing>}, and <a> {laughed|cried with joy}.
+        They found <a.pet> <spot>, {fast asleep|next to <b.pet>|with <an thing>}, and <a> {laughed|jumped for joy}.
         <a.Pet> had been {at <b>'s house|with <b.pet>} all day, and {they had become friends|had eaten all the <b.peteats>}.
         """,
     "night.noise": """
         In the middle of the night there was a noise, and <a> {woke up|sat up in bed}. "{Who is there|What was that}?"
-        {Bump|Crash|Tap, tap, tap}! Something was {moving|falling|walking} <spot>.
+        {Crash|Tap, tap, tap}! Something was {moving|walking} <spot>.
         """,
     "night.look": """
         <a.He> took <an thing> {in one hand|for safety} and {looked|went to look} <spot>. {Nobody there.|Nothing moved.}
-        "Is that {you, <c>|a thief|a ghost}?" asked <a>. {There was no answer.|"<b.Sound>," said somebody.|A door closed.}
-        The {stairs|floor|door} made a {long|terrible|funny} sound, and <a> {held <a.his> breath|dropped the <item>|thought of <a.food>}.
+        "Is that {you, <c>|a ghost}?" asked <a>. {There was no answer.|"<b.Sound>," said somebody.|A door closed.}
+        The {stairs|floor|door} made a {long|funny} sound, and <a> {dropped the <item>|thought of <a.food>}.
         """,
     "night.truth": """
-        It was {only|nobody but} <b.pet>, <b>'s <b.species>, who was {hungry and wanted <b.peteats>|wearing <an item.colour> <item>}.
+        It was {only|nobody but} <b.pet>, <b>'s <b.species>, who was {hungry and wanted <b.peteats>|carrying <an item.colour> <item>}.
         And there was <a.pet> the <a.species>, {eating <a.peteats> in the dark|with <an thing> on one foot}. "<a.Sound>," said <a.pet>.
         It was <b>, who {wanted to <b.hobby>|was looking for some <b.food>} and had {lost the key|taken the wrong door}.
         """,

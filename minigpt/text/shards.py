@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -22,7 +22,7 @@ SPLITS = ("train", "validation", "test")
 HEADER_INTS = 256
 HEADER_BYTES = 4 * HEADER_INTS
 # magic -> (version, type of a token)
-_FORMATS = {20240520: (1, np.dtype("<u2")), 20240801: (7, np.dtype("<u4"))}
+_FORMATS: dict[int, tuple[int, np.dtype[Any]]] = {20240520: (1, np.dtype("<u2")), 20240801: (7, np.dtype("<u4"))}
 _WRITE_BUFFER = 1 << 20
 
 
@@ -49,7 +49,8 @@ class ShardWriter:
     def add(self, tokens: np.ndarray) -> None:
         """Append ids (any integer type, each below the vocabulary's size)."""
         assert tokens.size == 0 or (tokens.min() >= 0 and tokens.max() < self._vocab_size), "id outside the vocabulary"
-        tokens = tokens.astype(_FORMATS[self._magic][1], copy=False)
+        _, dtype = _FORMATS[self._magic]
+        tokens = tokens.astype(dtype, copy=False)
         while tokens.size:
             file = self._file or self._begin()
             part = tokens[: self._shard_tokens - self._in_shard]
@@ -115,12 +116,12 @@ def read_shard(path: Path) -> np.ndarray:
             header = np.frombuffer(file.read(HEADER_BYTES).ljust(HEADER_BYTES, b"\0"), dtype="<i4")
     except OSError as error:
         raise UserError(f"Cannot read the token shard {shown(path)} ({error.strerror}): prepare again.") from error
-    version, dtype = _FORMATS.get(int(header[0]), (None, np.dtype("<u2")))
-    if version is None or int(header[1]) != version:
+    magic, version, count = map(int, header[:3])
+    if magic not in _FORMATS or version != _FORMATS[magic][0]:
         raise UserError(
-            f"{shown(path)} is not a token shard (magic {header[0]}, version {header[1]}): prepare the corpus again."
+            f"{shown(path)} is not a token shard (magic {magic}, version {version}): prepare the corpus again."
         )
-    count = int(header[2])
+    dtype = _FORMATS[magic][1]
     if size != HEADER_BYTES + count * dtype.itemsize:
         raise UserError(
             f"The token shard {shown(path)} is damaged (its header says {count:,} tokens, its {size:,} bytes do not "
@@ -185,9 +186,10 @@ class Windows:
     def batch(self, position: int, size: int) -> tuple[np.ndarray, np.ndarray]:
         """Return windows position .. position+size of the stream: inputs and targets, int64 (size, seq_len)."""
         tokens = np.empty((size, self.seq_len + 1), dtype=np.int64)
-        for row, window in enumerate(self.order(position, size)):
-            shard = int(np.searchsorted(self._first, window, side="right")) - 1
-            start = int(window - self._first[shard]) * self.seq_len
+        windows = self.order(position, size)
+        shards = np.searchsorted(self._first, windows, side="right") - 1
+        starts = (windows - self._first[shards]) * self.seq_len
+        for row, (shard, start) in enumerate(zip(shards.tolist(), starts.tolist(), strict=True)):
             tokens[row] = self.split.shards[shard][start : start + self.seq_len + 1]
         return np.ascontiguousarray(tokens[:, :-1]), np.ascontiguousarray(tokens[:, 1:])
 
@@ -223,8 +225,8 @@ _MIN_BITS = 6
 def permute(indices: np.ndarray, count: int, keys: np.ndarray) -> np.ndarray:
     """Return where a keyed permutation of range(count) takes each index: uint64 in, int64 out.
 
-    An unbalanced Feistel network over the next power of two; what falls outside the range is sent through again until it
-    is inside (cycle walking; Black and Rogaway, 2002). One key per index.
+    An unbalanced Feistel network over the next power of two; what falls outside the range is sent through again until
+    it is inside (cycle walking; Black and Rogaway, 2002). One key per index.
     """
     bits = max(_MIN_BITS, (count - 1).bit_length())
     result = _feistel(indices, keys, bits)

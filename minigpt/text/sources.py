@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections.abc import Iterable
@@ -54,9 +55,12 @@ class PathSource:
             raise UserError(f"{shown(self.path)} is empty: name a file with some text in it.")
         if self.path.suffix.lower() not in SUFFIXES:
             self.notes.append(f"{shown(self.path)} is read as one plain text.")
-        return [(self.path.name, self.path)]
+        # Hidden files are no documents of a corpus, but this one was asked for.
+        return [(self.path.name.lstrip("."), self.path)]
 
     def _folder_files(self) -> list[tuple[str, Path]]:
+        if not os.access(self.path, os.R_OK | os.X_OK):
+            raise UserError(f"Cannot read the folder {shown(self.path)}: check its permissions.")
         files: list[tuple[str, Path]] = []
         for file in document_files(self.path):
             if file.suffix.lower() not in SUFFIXES:

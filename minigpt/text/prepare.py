@@ -1,0 +1,359 @@
+"""From a corpus to token shards, once: `resolve` finds the corpus, `prepare` tokenises it or finds it done.
+
+The shards lie in `data/<corpus>/shards/<key>/`, where the key is the hash of all that they depend on; `shards.toml`
+says what they are, and the tokenizer.json beside them is the one that made them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import shutil
+from bisect import bisect_right
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import tomlkit
+
+from minigpt.errors import UserError
+from minigpt.text.corpus import MANIFEST, Corpus, CorpusExists, Document, atomic_directory, write_file
+from minigpt.text.shards import SPLITS, ShardWriter, TokenSplit
+from minigpt.text.sources import DocumentSource, add_path
+from minigpt.text.tokenizer import Tokenizer, choose_kind, fitting_vocab_size
+from minigpt.workspace import Workspace
+
+SAMPLE = "sample"
+TOKENIZER_FILE = "tokenizer.json"
+SHARDS_FILE = "shards.toml"
+# Raised whenever the same settings give other shards than before.
+_FORMAT_VERSION = 1
+
+# A BPE or word tokenizer learns from so many characters at most, taken evenly from all of the training split.
+_TRAINING_CHARACTERS = 100_000_000
+# Up to so many documents, a split that chance left empty is given one.
+_SMALL_COLLECTION = 10_000
+_HASH_RANGE = 1 << 64
+
+Progress = Callable[[str, float], None]
+
+
+class SplitRecord(msgspec.Struct, frozen=True):
+    """One split's shards. `bytes` counts the UTF-8 bytes of its text, for bits per byte."""
+
+    files: list[str]
+    sizes: list[int]
+    tokens: int
+    bytes: int
+
+
+class ShardsManifest(msgspec.Struct, frozen=True):
+    """What `shards.toml` says; it is written last."""
+
+    splits: dict[str, SplitRecord]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A tokenised corpus. `splits`, `tokens` and `bytes` have the keys train, validation and test."""
+
+    directory: Path
+    tokenizer: Tokenizer
+    tokenizer_note: str
+    corpus: Corpus
+    splits: dict[str, list[Path]]
+    tokens: dict[str, int]
+    bytes: dict[str, int]
+    conversations: bool
+
+    def split(self, name: str) -> TokenSplit:
+        """Return one split's tokens, memory-mapped."""
+        return TokenSplit.open(self.splits[name], name)
+
+
+def resolve(workspace: Workspace, name_or_path: str) -> Corpus:
+    """Return the corpus of that name, or the one of a file or folder, which is added when it is not there yet.
+
+    "sample" is the built-in corpus, made on first use. The corpus's note says what was done. Raises UserError when
+    there is nothing of that name or it holds no text.
+    """
+    if name_or_path == SAMPLE:
+        return _sample(workspace)
+    if not name_or_path or "\0" in name_or_path:
+        raise UserError(f"{name_or_path!r} is no corpus: give a name, a file, a folder, or {SAMPLE}.")
+    path = Path(name_or_path).expanduser()
+    named = workspace.data / name_or_path
+    if path.name == name_or_path and (named / MANIFEST).is_file():
+        return Corpus.open(named)
+    if (path / MANIFEST).is_file():
+        return Corpus.open(path)
+    return add_path(workspace, path)
+
+
+def create_sample(workspace: Workspace, name: str, characters: int, seed: int) -> Corpus:
+    """Make a sample corpus of about so many characters; raises CorpusExists when the name is taken."""
+    from minigpt.text import sample  # its word lists are not needed for other corpora
+
+    origin = f"built in, {characters} characters, seed {seed}"
+    return Corpus.create(workspace, name, DocumentSource("sample", origin, sample.documents(characters, seed)))
+
+
+def _sample(workspace: Workspace) -> Corpus:
+    from minigpt.text import sample
+
+    directory = workspace.corpus_directory(SAMPLE)
+    if (directory / MANIFEST).is_file():
+        return Corpus.open(directory)
+    try:
+        corpus = create_sample(workspace, SAMPLE, sample.DEFAULT_CHARACTERS, 0)
+    except CorpusExists:
+        return Corpus.open(directory)  # made by another process meanwhile
+    return corpus.with_note(f"Made the built-in corpus: {corpus.manifest.characters:,} characters.")
+
+
+def prepare(
+    corpus: Corpus,
+    *,
+    tokenizer_kind: str,
+    vocab_size: int,
+    validation_fraction: float,
+    test_fraction: float,
+    tokenizer: Tokenizer | None = None,
+    progress: Progress | None = None,
+) -> Prepared:
+    """Return the corpus's token shards, making them when they are not there or anything they depend on changed.
+
+    A lone text is split by position: train first, then validation, then test, without joins. Several documents are
+    split by a hash of what each says, so that a document stays in its split when others are added. Without a
+    `tokenizer` one is trained: char on the whole corpus (so that no character of the validation part is unknown), word
+    and bpe on the train split. `progress` is called with a phase and how much of it is done (0 to 1). Raises UserError
+    when the fractions leave nothing to train on or the vocabulary is too small.
+    """
+    if not (validation_fraction >= 0 and test_fraction >= 0 and validation_fraction + test_fraction < 1):
+        raise UserError(
+            f"validation_fraction {validation_fraction} and test_fraction {test_fraction} leave nothing to train on: "
+            "choose fractions from 0 to 1 that add up to less than 1."
+        )
+    plan = _Plan(corpus, validation_fraction, test_fraction)
+    recipe = _TokenizerRecipe.choose(tokenizer, tokenizer_kind, vocab_size, corpus.manifest.characters)
+    directory = corpus.directory / "shards" / _key(corpus, validation_fraction, test_fraction, recipe)
+    if _complete_manifest(directory) is None:
+        try:
+            _build(directory, plan, recipe, _throttled(progress))
+        except FileExistsError:
+            pass  # another process made the same shards meanwhile
+    return _open(directory, corpus, recipe.note)
+
+
+@dataclass(frozen=True)
+class _TokenizerRecipe:
+    """A tokenizer that is given, or how to train one."""
+
+    given: Tokenizer | None
+    kind: str
+    vocab_size: int
+    note: str
+
+    @classmethod
+    def choose(cls, given: Tokenizer | None, kind: str, vocab_size: int, characters: int) -> _TokenizerRecipe:
+        if given is not None:
+            return cls(given, given.kind, given.vocab_size, f"Tokenizer: {given.kind}, as given.")
+        chosen, note = choose_kind(kind, characters)
+        if chosen == "char":
+            return cls(None, chosen, 0, note)
+        fitting = fitting_vocab_size(vocab_size, characters) if chosen == "bpe" else vocab_size
+        if fitting < vocab_size:
+            note += f" Its vocabulary is {fitting:,} instead of {vocab_size:,}, because rarer tokens are not learned."
+        return cls(None, chosen, fitting, note)
+
+    def make(self, plan: _Plan, progress: Progress) -> Tokenizer:
+        if self.given is not None:
+            return self.given
+        if self.kind == "char":
+            return Tokenizer.train("char", plan.texts(SPLITS, progress, "reading characters"), 0)
+        texts = plan.texts(("train",), progress, "training the tokenizer")
+        sample = _every_nth(texts, -(-plan.corpus.manifest.characters // _TRAINING_CHARACTERS))
+        return Tokenizer.train("bpe" if self.kind == "bpe" else "word", sample, self.vocab_size)
+
+
+class _Plan:
+    """Which split each part of a corpus belongs to."""
+
+    def __init__(self, corpus: Corpus, validation_fraction: float, test_fraction: float) -> None:
+        self.corpus = corpus
+        self._train_fraction = 1 - validation_fraction - test_fraction
+        self._validation_fraction = validation_fraction
+        self._test_fraction = test_fraction
+
+    def lone_parts(self) -> Iterator[tuple[str, str]]:
+        """Yield a lone text as (split, block), in order."""
+        characters = self.corpus.manifest.characters
+        ends = [
+            int(characters * self._train_fraction),
+            characters if self._test_fraction == 0 else int(characters * (1 - self._test_fraction)),
+            characters,
+        ]
+        position = 0
+        for block in self.corpus.text_blocks():
+            for split, end in zip(SPLITS, ends, strict=True):
+                part = block[: max(0, end - position)]
+                if part:
+                    yield split, part
+                position, block = position + len(part), block[len(part) :]
+
+    def documents(self) -> Iterator[tuple[str, Document]]:
+        """Yield (split, document) of a corpus of several, in order."""
+        names = ("test", "validation", "train")
+        for document in self.corpus.documents():
+            yield names[bisect_right(self._hash_ends, _document_hash(document))], document
+
+    @cached_property
+    def _hash_ends(self) -> tuple[int, int]:
+        """Return below which hashes documents are test, and below which validation."""
+        test_end = int(self._test_fraction * _HASH_RANGE)
+        validation_end = int((self._test_fraction + self._validation_fraction) * _HASH_RANGE)
+        if self.corpus.manifest.documents > _SMALL_COLLECTION:
+            return test_end, validation_end
+        hashes = sorted(set(map(_document_hash, self.corpus.documents())))
+        spare = len(hashes) - 1  # one is for training
+        validation = sum(test_end <= value < validation_end for value in hashes)
+        test = sum(value < test_end for value in hashes)
+        if self._validation_fraction > 0:
+            validation = max(1, validation)
+        if self._test_fraction > 0:
+            test = max(1, test)
+        validation = min(validation, spare)
+        test = min(test, spare - validation)
+        return hashes[test], hashes[test + validation]
+
+    def texts(self, splits: Iterable[str], progress: Progress, phase: str) -> Iterator[str]:
+        """Yield all text of some splits, without joins."""
+        wanted, done = set(splits), 0
+        parts = (
+            self.lone_parts()
+            if self.corpus.is_lone_text
+            else ((split, text) for split, document in self.documents() for text in document.texts())
+        )
+        for split, text in parts:
+            done += len(text)
+            progress(phase, done / self.corpus.manifest.characters)
+            if split in wanted:
+                yield text
+
+
+def _throttled(progress: Progress | None) -> Progress:
+    """Pass on what a watcher can see: the beginning of a phase and each further percent."""
+    last = ("", 0.0)
+
+    def report(phase: str, done: float) -> None:
+        nonlocal last
+        if progress and (phase != last[0] or done >= last[1] + 0.01 or done == 1):
+            last = (phase, done)
+            progress(phase, done)
+
+    return report
+
+
+def _document_hash(document: Document) -> int:
+    data = msgspec.json.encode(document)
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big")
+
+
+def _every_nth(texts: Iterable[str], n: int) -> Iterator[str]:
+    """Yield every n-th part of the texts, in slices small enough to be spread evenly."""
+    slices = (text[i : i + 65_536] for text in texts for i in range(0, len(text), 65_536)) if n > 1 else iter(texts)
+    return itertools.islice(slices, 0, None, n)
+
+
+def _key(corpus: Corpus, validation_fraction: float, test_fraction: float, recipe: _TokenizerRecipe) -> str:
+    given = recipe.given.to_json() if recipe.given else [recipe.kind, recipe.vocab_size]
+    settings = [_FORMAT_VERSION, corpus.manifest.content_hash, validation_fraction, test_fraction, given]
+    return hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
+
+
+def _build(directory: Path, plan: _Plan, recipe: _TokenizerRecipe, progress: Progress) -> None:
+    if directory.exists() and _complete_manifest(directory) is None:
+        shutil.rmtree(directory)  # shards get their name when they are whole: these were damaged later
+    with atomic_directory(directory) as building:
+        tokenizer = recipe.make(plan, progress)
+        tokenizer.save(building / TOKENIZER_FILE)
+        text_bytes: Counter[str] = Counter()
+        with ExitStack() as stack:
+            writers = {
+                split: stack.enter_context(ShardWriter(building, split, tokenizer.vocab_size)) for split in SPLITS
+            }
+            encode = _encode_lone_text if plan.corpus.is_lone_text else _encode_documents
+            for split, ids in encode(plan, tokenizer, text_bytes):
+                writers[split].add(ids)
+                progress("tokenising", sum(text_bytes.values()) / plan.corpus.manifest.bytes)
+        records = {
+            split: SplitRecord(
+                files=[path.name for path in writer.paths],
+                sizes=[path.stat().st_size for path in writer.paths],
+                tokens=writer.tokens,
+                bytes=text_bytes[split],
+            )
+            for split, writer in writers.items()
+        }
+        manifest = ShardsManifest(records)
+        write_file(building / SHARDS_FILE, tomlkit.dumps(msgspec.to_builtins(manifest)).encode())
+
+
+def _encode_lone_text(plan: _Plan, tokenizer: Tokenizer, text_bytes: Counter[str]) -> Iterator[tuple[str, np.ndarray]]:
+    def counted(split: str, parts: Iterable[tuple[str, str]]) -> Iterator[str]:
+        for _, text in parts:
+            text_bytes[split] += len(text.encode())
+            yield text
+
+    for split, parts in itertools.groupby(plan.lone_parts(), key=lambda part: part[0]):
+        for ids in tokenizer.encode_stream(counted(split, parts)):
+            yield split, ids
+
+
+def _encode_documents(plan: _Plan, tokenizer: Tokenizer, text_bytes: Counter[str]) -> Iterator[tuple[str, np.ndarray]]:
+    # The tokenizer reads ahead: the splits wait here for their documents' ids.
+    splits: deque[str] = deque()
+
+    def documents() -> Iterator[Document]:
+        for split, document in plan.documents():
+            splits.append(split)
+            text_bytes[split] += sum(len(text.encode()) for text in document.texts())
+            yield document
+
+    for ids in tokenizer.encode_documents(documents()):
+        yield splits.popleft(), ids
+
+
+def _complete_manifest(directory: Path) -> ShardsManifest | None:
+    """Return what a folder of shards says of itself, or None when it is not there or not whole."""
+    try:
+        manifest = msgspec.toml.decode((directory / SHARDS_FILE).read_bytes(), type=ShardsManifest)
+        for record in manifest.splits.values():
+            for name, size in zip(record.files, record.sizes, strict=True):
+                if (directory / name).stat().st_size != size:
+                    return None
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    return manifest if (directory / TOKENIZER_FILE).is_file() else None
+
+
+def _open(directory: Path, corpus: Corpus, tokenizer_note: str) -> Prepared:
+    manifest = _complete_manifest(directory)
+    if manifest is None:
+        raise UserError(f"The token shards in {directory} are damaged: remove that folder and start again.")
+    return Prepared(
+        directory=directory,
+        tokenizer=Tokenizer.load(directory / TOKENIZER_FILE),
+        tokenizer_note=tokenizer_note,
+        corpus=corpus,
+        splits={split: [directory / name for name in record.files] for split, record in manifest.splits.items()},
+        tokens={split: record.tokens for split, record in manifest.splits.items()},
+        bytes={split: record.bytes for split, record in manifest.splits.items()},
+        conversations=corpus.manifest.conversations > 0,
+    )

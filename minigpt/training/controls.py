@@ -1,0 +1,170 @@
+"""How a person steers a run: commands from watchers and signals from the system, obeyed between two steps."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from minigpt.config import settings
+from minigpt.jobs import CommandReader
+from minigpt.presets import convert, nearest
+
+if TYPE_CHECKING:
+    from minigpt.training.trainer import Trainer
+
+PAUSE_POLL_SECONDS = 0.2
+
+# What `set` may change while a run goes on, beside lr_scale and max_steps.
+CHANGEABLE = ("eval_every", "sample_every", "save_every", "log_every", "target_loss", "patience")
+LR_SCALE_RANGE = (1e-4, 100.0)
+
+
+class Refused(Exception):
+    """Why a command was not obeyed, for its acknowledgement."""
+
+
+class Controls:
+    """Receives commands and signals, and carries them out when the trainer asks, at a step boundary."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer = trainer
+        self.commands = CommandReader(trainer.directory)
+        self.paused = False
+        self.stop_reason: str | None = None
+        self.replays: list[dict[str, Any]] = []
+        self._signals: dict[int, Any] = {}
+        self._told_untrusted = False
+
+    def install_signal_handlers(self) -> None:
+        """SIGINT and SIGTERM ask for a stop; a hang-up is ignored, so that a dropped link does not end the run."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._signals[number] = signal.signal(number, self._on_signal)
+        self._signals[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    def restore_signal_handlers(self) -> None:
+        for number, handler in self._signals.items():
+            signal.signal(number, handler)
+        self._signals.clear()
+
+    def _on_signal(self, number: int, frame: object) -> None:
+        # Only a note: the handler may have interrupted the event writer.
+        self.stop_reason = signal.Signals(number).name
+
+    def obey(self) -> None:
+        """Carry out what has been asked for; returns when the run may go on, or is to stop."""
+        self._replay()
+        self._obey_new()
+        if self.paused and not self.stop_reason:
+            with self.trainer.recorder.during("paused"):
+                while self.paused and not self.stop_reason:
+                    time.sleep(PAUSE_POLL_SECONDS)
+                    self._obey_new()
+
+    def _obey_new(self) -> None:
+        for command in self.commands.poll():
+            self._acknowledge(command.id, command.command, command.args)
+        if self.commands.untrusted and not self._told_untrusted:
+            self._told_untrusted = True
+            self.trainer.recorder.notice(
+                "warning",
+                "commands-untrusted",
+                f"Commands are not obeyed: anybody may write {self.trainer.directory / 'commands.jsonl'}. "
+                "Take that right away with chmod o-w.",
+            )
+
+    def _replay(self) -> None:
+        """Set again what was set, at this step, in the life of the run that this one repeats."""
+        while self.replays and self.replays[0]["step"] <= self.trainer.progress.step:
+            event = self.replays.pop(0)
+            self._acknowledge(event["id"], "set", event["args"], replayed=True)
+
+    def _acknowledge(self, id: str, name: str, args: dict[str, Any], **more: Any) -> None:
+        done, why = True, ""
+        try:
+            why = self._carry_out(name, args) or ""
+        except Refused as refusal:
+            done, why = False, str(refusal)
+        self.trainer.recorder.event(
+            "command", id=id, command=name, args=args, step=self.trainer.progress.step, done=done, why=why, **more
+        )
+
+    def _carry_out(self, name: str, args: dict[str, Any]) -> str | None:
+        trainer = self.trainer
+        if name == "pause":
+            self.paused = True
+        elif name == "resume":
+            self.paused = False
+        elif name == "stop":
+            self.stop_reason = "stop"
+        elif name == "checkpoint":
+            trainer.save_step()
+        elif name == "evaluate":
+            trainer.validate()
+        elif name == "sample":
+            prompt = args.get("prompt")
+            if prompt is not None and not isinstance(prompt, str):
+                raise Refused("prompt must be a text")
+            trainer.sample(prompt)
+        elif name == "set":
+            return self._set(args)
+        else:
+            known = ["pause", "resume", "stop", "checkpoint", "evaluate", "sample", "set"]
+            raise Refused(f"there is no command {name!r}.{nearest(name, known)}")
+        return None
+
+    def _set(self, args: dict[str, Any]) -> str:
+        known = ["lr_scale", "max_steps", *CHANGEABLE]
+        if not args:
+            raise Refused(f"nothing to set: there are {', '.join(known)}")
+        for name in args:
+            if name not in known:
+                raise Refused(
+                    f"{name} cannot be changed during a run.{nearest(name, known)} These can: {', '.join(known)}"
+                )
+        values = {name: self._checked(name, value) for name, value in args.items()}
+        for name, value in values.items():
+            self._apply(name, value)
+        return ", ".join(f"{name} = {value}" for name, value in values.items())
+
+    def _checked(self, name: str, value: Any) -> Any:
+        low, high = LR_SCALE_RANGE
+        if name == "lr_scale":
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+                raise Refused(f"lr_scale must be a number from {low:g} to {high:g}")
+            return float(value)
+        try:
+            value = convert(settings()[f"training.{name}"], value)
+        except ValueError as error:
+            raise Refused(f"{name} must be {error}") from error
+        if value is None and name not in ("target_loss", "patience"):
+            raise Refused(f"{name} needs a number during a run")
+        if name == "max_steps" and value <= self.trainer.progress.step:
+            raise Refused(f"max_steps must be above {self.trainer.progress.step}, the steps already done: or stop")
+        return value
+
+    def _apply(self, name: str, value: Any) -> None:
+        trainer = self.trainer
+        if name == "lr_scale":
+            trainer.progress.lr_scale = value
+        elif name == "max_steps":
+            trainer.progress.last_step = value
+        elif name in ("target_loss", "patience"):
+            trainer.settings = msgspec.structs.replace(trainer.settings, **{name: value})
+        else:
+            trainer.set_cadence(name, value)
+
+
+def acknowledged_sets(events: list[dict[str, Any]], step: int) -> list[dict[str, Any]]:
+    """Return the acknowledged `set` commands from `step` on, each once, in the order of their steps."""
+    found: dict[str, dict[str, Any]] = {}
+    for event in events:
+        obeyed = event.get("type") == "command" and event.get("command") == "set" and event.get("done")
+        if obeyed and isinstance(event.get("args"), dict) and int(event.get("step", -1)) >= step:
+            found.setdefault(str(event.get("id")), event)
+    return sorted(found.values(), key=lambda event: event["step"])

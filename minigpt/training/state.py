@@ -1,0 +1,86 @@
+"""Where a run stands, and how that gets into a checkpoint and back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import torch
+
+from minigpt.device import describe
+from minigpt.model.checkpoint import EPOCH, STEP, Checkpoint
+
+if TYPE_CHECKING:
+    from minigpt.training.trainer import Trainer
+
+# What of a plan a person may change while the run goes on, and what must stay as it was when it is resumed.
+CADENCES = ("eval_every", "eval_tokens", "save_every", "sample_every", "log_every", "epoch_checkpoint_every")
+
+
+class Progress(msgspec.Struct):
+    """Where a run stands: all of it goes into each checkpoint."""
+
+    last_step: int  # planned; the schedule runs from `first_step` to here, starting from `peak`
+    first_step: int = 0
+    peak: float = 1.0
+    step: int = 0
+    position: int = 0  # windows consumed
+    lr_scale: float = 1.0
+    loss_scale: float = 1.0
+    good_updates: int = 0  # since the loss scale last changed
+    bad_updates: int = 0  # in a row
+    best_loss: float | None = None
+    best_step: int = 0
+    evaluations_without_gain: int = 0
+
+
+def capture(trainer: Trainer) -> Checkpoint:
+    """Return all of a run as it stands now."""
+    random_states = {"cpu": torch.get_rng_state()}
+    if trainer.device.kind == "cuda":
+        random_states["cuda"] = torch.cuda.get_rng_state()
+    progress, text = trainer.progress, trainer.text
+    return Checkpoint(
+        config=trainer.config,
+        model_config=trainer.model.config,
+        weights=trainer.model.state_dict(),
+        tokenizer=text.tokenizer.to_json(),
+        step=progress.step,
+        conversations=text.conversations,
+        separated=text.separated,
+        metrics={} if progress.best_loss is None else {"best_val_loss": progress.best_loss},
+        training={
+            "progress": msgspec.to_builtins(progress),
+            "cadence": {name: getattr(trainer.plan, name) for name in CADENCES},
+            "limits": {"target_loss": trainer.settings.target_loss, "patience": trainer.settings.patience},
+            "optimizer": trainer.optimizer.state_dict(),
+            "random_states": random_states,
+            "corpus": text.content_hash,
+            "environment": environment(trainer),
+        },
+    )
+
+
+def environment(trainer: Trainer) -> dict[str, Any]:
+    """Return what must be the same for a resumed run to repeat the old one bit for bit."""
+    return {**describe(trainer.device), "torch": str(torch.__version__), "world_size": 1}
+
+
+def restore(trainer: Trainer, state: dict[str, Any]) -> None:
+    """Take optimizer, random states and changed limits from a checkpoint; weights and progress are there already."""
+    trainer.optimizer.load_state_dict(state["optimizer"])
+    torch.set_rng_state(state["random_states"]["cpu"])
+    if trainer.device.kind == "cuda" and "cuda" in state["random_states"]:
+        torch.cuda.set_rng_state(state["random_states"]["cuda"])
+    trainer.settings = msgspec.structs.replace(trainer.settings, **state["limits"])
+
+
+def remove_old_checkpoints(directory: Path, keep_last: int) -> None:
+    """Remove all but the newest step and epoch checkpoints."""
+    for pattern in (STEP, EPOCH):
+        prefix = pattern.partition("{}")[0]
+        numbered = [(path.stem.removeprefix(prefix), path) for path in directory.glob(prefix + "*.pt")]
+        files = sorted((int(number), path) for number, path in numbered if number.isdigit())
+        for _, path in files[:-keep_last]:
+            path.unlink(missing_ok=True)

@@ -1,0 +1,412 @@
+"""The loop: batches in, better weights out.
+
+    with Recorder(directory, "cpu", log_every=10) as recorder:
+        exit_code = Trainer(..., recorder=recorder).fit()
+
+One step: read the next windows, predict every next token, measure the loss, follow the gradient. Around it, between
+two steps: evaluate, sample, save, and obey the person.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from minigpt.config import Config
+from minigpt.device import Device, peak_flops
+from minigpt.inference.evaluate import Evaluation, evaluate
+from minigpt.inference.generate import LoadedModel
+from minigpt.model.checkpoint import BEST, EPOCH, FINAL, INTERRUPTED, STEP, save
+from minigpt.model.gpt import GPT
+from minigpt.text.corpus import Message
+from minigpt.text.shards import TokenSplit, Windows
+from minigpt.text.tokenizer import Tokenizer
+from minigpt.training.controls import Controls
+from minigpt.training.optimizer import Optimizer, rate_factor
+from minigpt.training.plan import Plan
+from minigpt.training.recorder import Recorder
+from minigpt.training.state import Progress, capture, remove_old_checkpoints
+
+BAD_UPDATES_IN_A_ROW = 3
+FIRST_SAVE_SECONDS = 30
+SAVE_SECONDS = 600
+# An accelerator works ahead of us: asking for each step's loss would make it wait.
+DRAIN_SECONDS = 0.5
+SAMPLE_TOKENS = 80
+SAMPLE_SEED = 1234
+
+EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED = 0, 1, 3
+
+
+@dataclass(frozen=True)
+class TrainingText:
+    """What a run learns from, as tokens, and what it is shown on the way."""
+
+    tokenizer: Tokenizer
+    train: TokenSplit
+    validation: TokenSplit
+    conversations: bool
+    separated: bool  # many documents, rather than one
+    prompts: tuple[str, ...]
+    content_hash: str
+
+
+class Ended(Exception):
+    """The run is over: why, and the exit code."""
+
+    def __init__(self, reason: str, exit_code: int) -> None:
+        super().__init__(reason)
+        self.reason, self.exit_code = reason, exit_code
+
+
+class Trainer:
+    """Trains one model on one text, on one device."""
+
+    def __init__(
+        self,
+        *,
+        directory: Path,
+        config: Config,
+        plan: Plan,
+        progress: Progress,
+        device: Device,
+        model: GPT,
+        text: TrainingText,
+        recorder: Recorder,
+    ) -> None:
+        self.directory, self.config, self.plan, self.progress = directory, config, plan, progress
+        self.settings = config.training
+        self.device, self.torch_device = device, torch.device(device.kind)
+        self.precision = getattr(torch, device.precision)
+        self.model, self.text, self.recorder = model, text, recorder
+        self.windows = Windows(text.train, model.config.max_seq_len, config.training.seed)
+        self.byte_lengths = text.tokenizer.token_byte_lengths()
+        self.optimizer = Optimizer(model, self.settings, self._muon_dtype())
+        self.network: Any = torch.compile(model.loss) if self.settings.compile else model.loss
+        self.controls = Controls(self)
+        self.saved_at = time.monotonic()
+        self.saved_once = False
+        self._undrained: list[dict[str, Any]] = []
+        self._clock = time.monotonic()
+        self._flops_per_token = model.flops_per_token()
+        self._peak_flops = peak_flops(device)[0]
+
+    def _muon_dtype(self) -> torch.dtype:
+        return torch.bfloat16 if self.device.kind != "cpu" or self.device.precision == "bfloat16" else torch.float32
+
+    def fit(self) -> int:
+        """Train until the plan is done, the target reached, or somebody says stop; return the exit code."""
+        self.controls.install_signal_handlers()
+        try:
+            if self.progress.step == 0:
+                self.validate()
+                self.sample()
+            self.recorder.enter("compiling" if self.settings.compile else "training")
+            while self.progress.step < self.progress.last_step:
+                self._between_steps()
+                self.train_step()
+                self.recorder.enter("training")
+                self._after_step()
+            self._finish("all planned steps done")
+        except Ended as end:
+            return self._end(end.reason, end.exit_code)
+        except torch.OutOfMemoryError:
+            self.recorder.notice(
+                "error",
+                "out-of-memory",
+                "The device ran out of memory: lower training.micro_batch_size (same result), "
+                "or model.max_seq_len, or set training.gradient_checkpointing.",
+            )
+            return self._end("out of memory", EXIT_FAILED)
+        finally:
+            self.controls.restore_signal_handlers()
+        return self._end("finished", EXIT_DONE)
+
+    # One step
+
+    def train_step(self) -> None:
+        """Make one update of the weights from the next windows of the text."""
+        progress = self.progress
+        inputs, targets = self._next_batch()
+        loss = torch.zeros((), device=self.torch_device)
+        self.model.train()
+        for start in range(0, len(inputs), self.plan.micro_batch_size):
+            part = slice(start, start + self.plan.micro_batch_size)
+            with self._autocast():
+                # The mean over all tokens of the step, however many parts it comes in.
+                share = self.network(inputs[part], targets[part]) / inputs.numel()
+            (share * progress.loss_scale).backward()
+            loss += share.detach()
+        grad_norm, finite = self._clip_gradients(loss)
+        factor = (
+            progress.lr_scale
+            * progress.peak
+            * rate_factor(self.settings, progress.step - progress.first_step, progress.last_step - progress.first_step)
+        )
+        if self.device.kind != "cpu":
+            self.optimizer.step(factor, skip=1.0 - finite.float())
+        elif finite:
+            self.optimizer.step(factor)
+        for parameter in self.model.parameters():
+            parameter.grad = None
+        progress.step += 1
+        progress.position += len(inputs)
+        self._note_step(loss, grad_norm, finite, factor)
+
+    def _next_batch(self) -> tuple[Tensor, Tensor]:
+        inputs, targets = self.windows.batch(self.progress.position, self.plan.windows_per_step)
+        tensors = torch.from_numpy(inputs), torch.from_numpy(targets)
+        if self.device.kind == "cuda":
+            return (
+                tensors[0].pin_memory().to(self.torch_device, non_blocking=True),
+                tensors[1].pin_memory().to(self.torch_device, non_blocking=True),
+            )
+        return tensors[0].to(self.torch_device), tensors[1].to(self.torch_device)
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        return torch.autocast(self.device.kind, self.precision, enabled=self.precision != torch.float32)
+
+    def _clip_gradients(self, loss: Tensor) -> tuple[Tensor, Tensor]:
+        """Scale gradients down to max_grad_norm; return their norm before, and whether all is finite."""
+        parameters = [p for p in self.model.parameters() if p.grad is not None]
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        if self.progress.loss_scale != 1.0:
+            torch._foreach_mul_(gradients, 1 / self.progress.loss_scale)
+        norm = torch.nn.utils.get_total_norm(gradients, foreach=True)
+        if self.settings.max_grad_norm:
+            torch.nn.utils.clip_grads_with_norm_(parameters, self.settings.max_grad_norm, norm, foreach=True)
+        return norm, torch.isfinite(norm) & torch.isfinite(loss)
+
+    def _note_step(self, loss: Tensor, grad_norm: Tensor, finite: Tensor, factor: float) -> None:
+        settings = self.settings
+        record: dict[str, Any] = {
+            "step": self.progress.step,
+            "epoch": self.progress.position / self.windows.count,
+            "tokens": self.progress.position * self.plan.tokens_per_window,
+            "learning_rate": settings.learning_rate * factor,
+            "figures": torch.stack([loss, grad_norm, finite.to(loss.dtype)]),
+        }
+        if settings.optimizer == "muon":
+            record["muon_learning_rate"] = settings.muon_learning_rate * factor
+        self._undrained.append(record)
+        waits = self.device.kind != "cpu" and self.precision != torch.float16
+        if not waits or time.monotonic() - self._clock > DRAIN_SECONDS:
+            self.drain()
+
+    def drain(self) -> None:
+        """Fetch the figures of the steps since the last call from the device, and record them."""
+        if not self._undrained:
+            return
+        steps, self._undrained = self._undrained, []
+        figures = torch.stack([record.pop("figures") for record in steps]).tolist()
+        now = time.monotonic()
+        tokens_per_s = len(steps) * self.plan.tokens_per_step / max(now - self._clock, 1e-9)
+        self._clock = now
+        mfu = tokens_per_s * self._flops_per_token / self._peak_flops
+        for record, (loss, grad_norm, finite) in zip(steps, figures, strict=True):
+            record.update(loss=loss, grad_norm=grad_norm, tokens_per_s=tokens_per_s, mfu=mfu)
+            self.recorder.event("step", **record)
+            self._judge_update(record["step"], bool(finite))
+
+    def _judge_update(self, step: int, finite: bool) -> None:
+        progress = self.progress
+        if self.precision == torch.float16 and self._adapt_loss_scale(finite):
+            return
+        if finite:
+            progress.bad_updates = 0
+            return
+        progress.bad_updates += 1
+        self.recorder.notice(
+            "warning",
+            "non-finite",
+            f"Step {step}: loss or gradient was not a finite number, so this update was skipped. "
+            f"After {BAD_UPDATES_IN_A_ROW} in a row the run ends. The usual cause is a learning rate that is too high.",
+        )
+        if progress.bad_updates >= BAD_UPDATES_IN_A_ROW:
+            self._give_up()
+
+    def _adapt_loss_scale(self, finite: bool) -> bool:
+        """Find the largest scale at which float16 gradients neither vanish nor overflow; True if it was at fault."""
+        progress = self.progress
+        if finite:
+            progress.good_updates += 1
+            if progress.good_updates >= 2000:
+                progress.loss_scale, progress.good_updates = progress.loss_scale * 2, 0
+            return False
+        if progress.loss_scale <= 1.0:
+            return False
+        progress.loss_scale, progress.good_updates = progress.loss_scale / 2, 0
+        return True
+
+    def _give_up(self) -> None:
+        good = [name for name in (BEST, INTERRUPTED) if (self.directory / name).exists()]
+        rate = "training.muon_learning_rate and " if self.settings.optimizer == "muon" else ""
+        self.recorder.notice(
+            "error",
+            "diverged",
+            f"{BAD_UPDATES_IN_A_ROW} updates in a row were not finite numbers, so the run ends. "
+            f"The last good weights are in {good[0] if good else 'no file yet'}. "
+            f"Start again with half of {rate}training.learning_rate, or more warmup_steps.",
+        )
+        raise Ended("loss or gradient not finite", EXIT_FAILED)
+
+    # Between steps
+
+    def _between_steps(self) -> None:
+        self.controls.obey()
+        if self.controls.stop_reason:
+            self.drain()
+            with self.recorder.during("saving"):
+                self._save(INTERRUPTED)
+            raise Ended(f"interrupted ({self.controls.stop_reason})", EXIT_INTERRUPTED)
+
+    def _after_step(self) -> None:
+        step, plan = self.progress.step, self.plan
+        names = []
+        if step % plan.eval_every == 0 and step < self.progress.last_step:
+            self.drain()
+            if self.validate():
+                names.append(BEST)
+        if step % plan.sample_every == 0 or step == self.progress.last_step:
+            self.drain()
+            self.sample()
+        if self._step_save_due():
+            names.append(STEP.format(step))
+        if epoch := self._epoch_save_due():
+            names.append(EPOCH.format(epoch))
+        if names:
+            self.drain()
+            with self.recorder.during("saving"):
+                self._save(*names)
+        self._stop_early()
+
+    def _step_save_due(self) -> bool:
+        if self.progress.step % self.plan.save_every == 0:
+            return True
+        if self.settings.save_every is not None:
+            return False
+        waited = time.monotonic() - self.saved_at
+        return waited > (SAVE_SECONDS if self.saved_once else FIRST_SAVE_SECONDS)
+
+    def _epoch_save_due(self) -> int | None:
+        """Return the number of the epoch that this step completed, if a checkpoint of it is wanted."""
+        before = (self.progress.position - self.plan.windows_per_step) // self.windows.count
+        epoch = self.progress.position // self.windows.count
+        return epoch if epoch > before and epoch % self.plan.epoch_checkpoint_every == 0 else None
+
+    def _stop_early(self) -> None:
+        target, patience = self.settings.target_loss, self.settings.patience
+        best = self.progress.best_loss
+        if target is not None and best is not None and best <= target:
+            self._finish(f"validation loss {best:.4f} reached the target {target:g}")
+            raise Ended("target loss reached", EXIT_DONE)
+        if patience is not None and self.progress.evaluations_without_gain >= patience:
+            self._finish(f"no better validation loss in {patience} evaluations")
+            raise Ended("stopped early: no more progress", EXIT_DONE)
+
+    def validate(self) -> bool:
+        """Measure the loss on a fixed part of each split; return True when these weights are the best yet."""
+        self.drain()
+        improved = False
+        with self.recorder.during("evaluating"):
+            for split in (self.text.train, self.text.validation):
+                if split.tokens < 2:
+                    continue
+                result = self._evaluate(split, self.plan.eval_tokens)
+                if split is self.text.validation:
+                    improved = self._compare_with_best(result.loss)
+                self._record_evaluation(split.name, result, improved and split is self.text.validation)
+        self._clock = time.monotonic()
+        return improved
+
+    def _validate_whole(self) -> None:
+        """Measure the loss on the whole validation split, where the evaluations so far used a part of it."""
+        if self.text.validation.tokens > self.plan.eval_tokens:
+            with self.recorder.during("evaluating"):
+                self._record_evaluation("validation", self._evaluate(self.text.validation, None), False, whole=True)
+
+    def _evaluate(self, split: TokenSplit, limit: int | None) -> Evaluation:
+        return evaluate(self.model, split.shards, self.byte_lengths, limit, precision=self.precision)
+
+    def _record_evaluation(self, split: str, result: Evaluation, best: bool, whole: bool = False) -> None:
+        self.recorder.event(
+            "eval",
+            split=split,
+            step=self.progress.step,
+            epoch=self.progress.position / self.windows.count,
+            tokens=result.tokens,
+            loss=result.loss,
+            perplexity=result.perplexity,
+            bits_per_byte=result.bits_per_byte,
+            accuracy=result.accuracy,
+            best=best,
+            whole=whole,
+        )
+
+    def _compare_with_best(self, loss: float) -> bool:
+        progress = self.progress
+        if math.isfinite(loss) and (progress.best_loss is None or loss < progress.best_loss):
+            progress.best_loss, progress.best_step, progress.evaluations_without_gain = loss, progress.step, 0
+            # Untrained weights are nobody's best model.
+            return progress.step > 0
+        progress.evaluations_without_gain += 1
+        return False
+
+    def sample(self, prompt: str | None = None) -> None:
+        """Write what the model says to a prompt, or to each of the run's own, always from the same random numbers."""
+        self.drain()
+        self.model.eval()
+        text = self.text
+        loaded = LoadedModel(self.model, text.tokenizer, self.config, self.device, text.conversations, text.separated)
+        changes = {"max_new_tokens": SAMPLE_TOKENS, "seed": SAMPLE_SEED}
+        for opening in text.prompts if prompt is None else (prompt,):
+            if text.conversations and opening.endswith("?"):
+                pieces = loaded.reply([Message("user", opening)], **changes)
+            else:
+                pieces = loaded.stream(opening, **changes)
+            self.recorder.event("sample", step=self.progress.step, prompt=opening, text="".join(pieces))
+        self._clock = time.monotonic()
+
+    # Ends
+
+    def _finish(self, why: str) -> None:
+        """Measure the whole validation split and save the final weights."""
+        names = [FINAL]
+        if self.validate() or not (self.directory / BEST).exists():
+            names.append(BEST)
+        self._validate_whole()
+        with self.recorder.during("saving"):
+            self._save(*names)
+            (self.directory / INTERRUPTED).unlink(missing_ok=True)
+        self.recorder.notice("info", "finished", f"Done: {why}.")
+
+    def _end(self, reason: str, exit_code: int) -> int:
+        self.recorder.event("end", reason=reason, exit_code=exit_code, step=self.progress.step)
+        return exit_code
+
+    def save_step(self) -> None:
+        """Save now, under the step's name."""
+        self.drain()
+        with self.recorder.during("saving"):
+            self._save(STEP.format(self.progress.step))
+
+    def _save(self, *names: str) -> None:
+        paths = [self.directory / name for name in names]
+        save(paths[0], capture(self), also=tuple(paths[1:]))
+        self.saved_at, self.saved_once = time.monotonic(), True
+        for name in names:
+            self.recorder.event("checkpoint", path=name, step=self.progress.step, kind=name.split("_")[0])
+        remove_old_checkpoints(self.directory, self.settings.keep_last)
+        self._clock = time.monotonic()
+
+    def set_cadence(self, name: str, value: int) -> None:
+        """Change how often the run evaluates, samples, saves or logs."""
+        self.plan = replace(self.plan, **{name: value})
+        self.recorder.log_every = self.plan.log_every
