@@ -162,7 +162,8 @@ class RunSummary:
     def _take_evaluation(self, event: Mapping[str, Any]) -> None:
         self.evaluations = [*self.evaluations, dict(event)][-MAX_EVALUATIONS:]
         loss = _number(event, "loss")
-        if event.get("split") != "validation" or loss is None:
+        # A last look at the whole split does not compare with what its fixed part gave before.
+        if event.get("split") != "validation" or event.get("whole") or loss is None:
             return
         if self.best_val_loss is None or loss < self.best_val_loss:
             step = _whole(event, "step")

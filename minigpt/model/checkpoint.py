@@ -13,7 +13,7 @@ import struct
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 import torch
@@ -101,7 +101,7 @@ def save(path: Path, checkpoint: Checkpoint, also: tuple[Path, ...] = ()) -> Non
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with beside.open("wb") as file:
-            torch.save(payload, file)
+            _write(payload, file)
             file.flush()
             os.fsync(file.fileno())
         for name in also:
@@ -112,19 +112,32 @@ def save(path: Path, checkpoint: Checkpoint, also: tuple[Path, ...] = ()) -> Non
     _sync_folder(path.parent)
 
 
+def _write(payload: dict[str, Any], file: BinaryIO) -> None:
+    try:
+        torch.save(payload, file)
+    except RuntimeError as error:
+        # torch's writer reports a full disk as a wrong position in the file.
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise
+
+
 def _link(source: Path, name: Path) -> None:
     beside = name.with_name(f".{name.name}.{os.getpid()}.link")
     beside.unlink(missing_ok=True)
     try:
-        os.link(source, beside)
-    except OSError:
-        # Some file systems have no hard links.
-        with source.open("rb") as whole, beside.open("wb") as copy:
-            while chunk := whole.read(1 << 24):
-                copy.write(chunk)
-            copy.flush()
-            os.fsync(copy.fileno())
-    beside.replace(name)
+        try:
+            os.link(source, beside)
+        except OSError:
+            # Some file systems have no hard links.
+            with source.open("rb") as whole, beside.open("wb") as copy:
+                while chunk := whole.read(1 << 24):
+                    copy.write(chunk)
+                copy.flush()
+                os.fsync(copy.fileno())
+        beside.replace(name)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:
@@ -167,8 +180,10 @@ def _checked(payload: Any, path: Path) -> Checkpoint:
         )
     weights, tokenizer = payload.get("weights"), payload.get("tokenizer")
     try:
-        if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
-            raise msgspec.ValidationError("weights must be tensors")
+        if not isinstance(weights, dict) or not all(
+            isinstance(name, str) and isinstance(value, Tensor) for name, value in weights.items()
+        ):
+            raise msgspec.ValidationError("weights must be tensors with names")
         return Checkpoint(
             config=msgspec.convert(payload["config"], Config),
             model_config=msgspec.convert(payload["model_config"], GPTConfig),

@@ -10,12 +10,10 @@ import hashlib
 import itertools
 import json
 import shutil
-from bisect import bisect_right
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import msgspec
@@ -23,9 +21,12 @@ import numpy as np
 import tomlkit
 
 from minigpt.errors import UserError
-from minigpt.text.corpus import MANIFEST, Corpus, CorpusExists, Document, atomic_directory, write_file
-from minigpt.text.shards import SPLITS, ShardWriter, TokenSplit
+from minigpt.text.corpus import MANIFEST, Corpus, CorpusExists
+from minigpt.text.documents import Document
+from minigpt.text.shards import ShardWriter, TokenSplit
 from minigpt.text.sources import DocumentSource, add_path
+from minigpt.text.splits import SPLITS, SplitPlan
+from minigpt.text.storage import atomic_directory, write_file
 from minigpt.text.tokenizer import Tokenizer, choose_kind, fitting_vocab_size
 from minigpt.workspace import Workspace
 
@@ -37,10 +38,6 @@ _FORMAT_VERSION = 1
 
 # A BPE or word tokenizer learns from so many characters at most, taken evenly from all of the training split.
 _TRAINING_CHARACTERS = 100_000_000
-# Up to so many documents, a split that chance left empty is given one.
-_SMALL_COLLECTION = 10_000
-_HASH_RANGE = 1 << 64
-
 Progress = Callable[[str, float], None]
 
 
@@ -140,7 +137,7 @@ def prepare(
             f"validation_fraction {validation_fraction} and test_fraction {test_fraction} leave nothing to train on: "
             "choose fractions from 0 to 1 that add up to less than 1."
         )
-    plan = _Plan(corpus, validation_fraction, test_fraction)
+    plan = SplitPlan(corpus, validation_fraction, test_fraction)
     recipe = _TokenizerRecipe.choose(tokenizer, tokenizer_kind, vocab_size, corpus.manifest.characters)
     directory = corpus.directory / "shards" / _key(corpus, validation_fraction, test_fraction, recipe)
     if _complete_manifest(directory) is None:
@@ -172,79 +169,24 @@ class _TokenizerRecipe:
             note += f" Its vocabulary is {fitting:,} instead of {vocab_size:,}, because rarer tokens are not learned."
         return cls(None, chosen, fitting, note)
 
-    def make(self, plan: _Plan, progress: Progress) -> Tokenizer:
+    def make(self, plan: SplitPlan, progress: Progress) -> Tokenizer:
         if self.given is not None:
             return self.given
+        characters = plan.corpus.manifest.characters
         if self.kind == "char":
-            return Tokenizer.train("char", plan.texts(SPLITS, progress, "reading characters"), 0)
-        texts = plan.texts(("train",), progress, "training the tokenizer")
-        sample = _every_nth(texts, -(-plan.corpus.manifest.characters // _TRAINING_CHARACTERS))
+            texts = _watched(plan.texts(SPLITS), characters, "reading characters", progress)
+            return Tokenizer.train("char", texts, 0)
+        texts = _watched(plan.texts(("train",)), characters * plan.train_fraction, "training the tokenizer", progress)
+        sample = _every_nth(texts, -(-characters // _TRAINING_CHARACTERS))
         return Tokenizer.train("bpe" if self.kind == "bpe" else "word", sample, self.vocab_size)
 
 
-class _Plan:
-    """Which split each part of a corpus belongs to."""
-
-    def __init__(self, corpus: Corpus, validation_fraction: float, test_fraction: float) -> None:
-        self.corpus = corpus
-        self._train_fraction = 1 - validation_fraction - test_fraction
-        self._validation_fraction = validation_fraction
-        self._test_fraction = test_fraction
-
-    def lone_parts(self) -> Iterator[tuple[str, str]]:
-        """Yield a lone text as (split, block), in order."""
-        characters = self.corpus.manifest.characters
-        ends = [
-            int(characters * self._train_fraction),
-            characters if self._test_fraction == 0 else int(characters * (1 - self._test_fraction)),
-            characters,
-        ]
-        position = 0
-        for block in self.corpus.text_blocks():
-            for split, end in zip(SPLITS, ends, strict=True):
-                part = block[: max(0, end - position)]
-                if part:
-                    yield split, part
-                position, block = position + len(part), block[len(part) :]
-
-    def documents(self) -> Iterator[tuple[str, Document]]:
-        """Yield (split, document) of a corpus of several, in order."""
-        names = ("test", "validation", "train")
-        for document in self.corpus.documents():
-            yield names[bisect_right(self._hash_ends, _document_hash(document))], document
-
-    @cached_property
-    def _hash_ends(self) -> tuple[int, int]:
-        """Return below which hashes documents are test, and below which validation."""
-        test_end = int(self._test_fraction * _HASH_RANGE)
-        validation_end = int((self._test_fraction + self._validation_fraction) * _HASH_RANGE)
-        if self.corpus.manifest.documents > _SMALL_COLLECTION:
-            return test_end, validation_end
-        hashes = sorted(set(map(_document_hash, self.corpus.documents())))
-        spare = len(hashes) - 1  # one is for training
-        validation = sum(test_end <= value < validation_end for value in hashes)
-        test = sum(value < test_end for value in hashes)
-        if self._validation_fraction > 0:
-            validation = max(1, validation)
-        if self._test_fraction > 0:
-            test = max(1, test)
-        validation = min(validation, spare)
-        test = min(test, spare - validation)
-        return hashes[test], hashes[test + validation]
-
-    def texts(self, splits: Iterable[str], progress: Progress, phase: str) -> Iterator[str]:
-        """Yield all text of some splits, without joins."""
-        wanted, done = set(splits), 0
-        parts = (
-            self.lone_parts()
-            if self.corpus.is_lone_text
-            else ((split, text) for split, document in self.documents() for text in document.texts())
-        )
-        for split, text in parts:
-            done += len(text)
-            progress(phase, done / self.corpus.manifest.characters)
-            if split in wanted:
-                yield text
+def _watched(texts: Iterable[str], expected: float, phase: str, progress: Progress) -> Iterator[str]:
+    done = 0
+    for text in texts:
+        done += len(text)
+        progress(phase, min(1.0, done / expected))
+        yield text
 
 
 def _throttled(progress: Progress | None) -> Progress:
@@ -253,16 +195,12 @@ def _throttled(progress: Progress | None) -> Progress:
 
     def report(phase: str, done: float) -> None:
         nonlocal last
-        if progress and (phase != last[0] or done >= last[1] + 0.01 or done == 1):
+        news = phase != last[0] or done >= last[1] + 0.01 or done == 1 > last[1]
+        if progress and news:
             last = (phase, done)
             progress(phase, done)
 
     return report
-
-
-def _document_hash(document: Document) -> int:
-    data = msgspec.json.encode(document)
-    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big")
 
 
 def _every_nth(texts: Iterable[str], n: int) -> Iterator[str]:
@@ -277,7 +215,7 @@ def _key(corpus: Corpus, validation_fraction: float, test_fraction: float, recip
     return hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
 
 
-def _build(directory: Path, plan: _Plan, recipe: _TokenizerRecipe, progress: Progress) -> None:
+def _build(directory: Path, plan: SplitPlan, recipe: _TokenizerRecipe, progress: Progress) -> None:
     if directory.exists() and _complete_manifest(directory) is None:
         shutil.rmtree(directory)  # shards get their name when they are whole: these were damaged later
     with atomic_directory(directory) as building:
@@ -305,7 +243,9 @@ def _build(directory: Path, plan: _Plan, recipe: _TokenizerRecipe, progress: Pro
         write_file(building / SHARDS_FILE, tomlkit.dumps(msgspec.to_builtins(manifest)).encode())
 
 
-def _encode_lone_text(plan: _Plan, tokenizer: Tokenizer, text_bytes: Counter[str]) -> Iterator[tuple[str, np.ndarray]]:
+def _encode_lone_text(
+    plan: SplitPlan, tokenizer: Tokenizer, text_bytes: Counter[str]
+) -> Iterator[tuple[str, np.ndarray]]:
     def counted(split: str, parts: Iterable[tuple[str, str]]) -> Iterator[str]:
         for _, text in parts:
             text_bytes[split] += len(text.encode())
@@ -316,7 +256,9 @@ def _encode_lone_text(plan: _Plan, tokenizer: Tokenizer, text_bytes: Counter[str
             yield split, ids
 
 
-def _encode_documents(plan: _Plan, tokenizer: Tokenizer, text_bytes: Counter[str]) -> Iterator[tuple[str, np.ndarray]]:
+def _encode_documents(
+    plan: SplitPlan, tokenizer: Tokenizer, text_bytes: Counter[str]
+) -> Iterator[tuple[str, np.ndarray]]:
     # The tokenizer reads ahead: the splits wait here for their documents' ids.
     splits: deque[str] = deque()
 

@@ -49,6 +49,8 @@ FAREWELLS = (
     ("Goodbye!", "Goodbye! Come back soon!"),
     ("Bye!", "Goodbye! Come back soon!"),
     ("Good night!", "Good night! Sleep well!"),
+    ("I am hungry.", "You can buy fresh bread at the bakery."),
+    ("I am sad.", "I am sorry to hear that. Shall I tell you a story?"),
     ("You are funny.", "Thank you, you are very kind!"),
     ("That is a good answer.", "Thank you, you are very kind!"),
 )
@@ -65,6 +67,8 @@ UNKNOWN = (
     "What does {Paul|Peter|Mary|John} like to eat?",
     "Can you write {a poem|a letter|a book}?",
     "What time is it?",
+    "Who is the mayor?",
+    "What is the weather like {today|tomorrow}?",
     "How old is <name>?",
     "How tall is <name>?",
     "What will happen tomorrow?",

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from minigpt.errors import UserError
-from minigpt.text.corpus import shown
+from minigpt.text.storage import shown
 
 SPLITS = ("train", "validation", "test")
 HEADER_INTS = 256

@@ -11,17 +11,9 @@ from pathlib import Path
 import msgspec
 
 from minigpt.errors import UserError, printable
-from minigpt.text.corpus import (
-    MANIFEST,
-    Corpus,
-    CorpusExists,
-    Document,
-    SourceRecord,
-    content_hash,
-    detect_encoding,
-    document_files,
-    shown,
-)
+from minigpt.text.corpus import MANIFEST, Corpus, CorpusExists, SourceRecord, content_hash, document_files
+from minigpt.text.documents import Document, detect_encoding, is_jsonl, read_documents
+from minigpt.text.storage import shown
 from minigpt.workspace import Workspace
 
 SUFFIXES = (".txt", ".md", ".jsonl")
@@ -32,7 +24,7 @@ RESERVED_NAMES = ("sample",)
 class PathSource:
     """A file, or a folder with all text files below it; they are copied as they are.
 
-    Raises UserError when it is missing, empty, unreadable or not text.
+    Raises UserError when it is missing, empty, unreadable, not text or not the JSON that is expected.
     """
 
     def __init__(self, path: Path) -> None:
@@ -44,6 +36,10 @@ class PathSource:
             encoding = detect_encoding(file)
             if encoding in ("cp1252", "latin-1"):
                 self.notes.append(f"{shown(file)} is not UTF-8 and was read as {encoding}.")
+            if is_jsonl(file):
+                # A bad line is found before anything is copied, and named in the file that the user knows.
+                for _ in read_documents(file):
+                    pass
 
     def _one_file(self) -> list[tuple[str, Path]]:
         if not self.path.is_file():

@@ -22,7 +22,9 @@ import tokenizers
 from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trainers
 
 from minigpt.errors import UserError, printable
-from minigpt.text.corpus import Document, Message, shown, write_file
+from minigpt.text.documents import Document, Message
+from minigpt.text.pieces import OUR_CUTS, QWEN2_PATTERN, batches, cut, safe_cuts, split_patterns
+from minigpt.text.storage import shown, write_file
 
 SPECIAL_TOKENS: tuple[str, ...] = ("<|endoftext|>", "<|unk|>", "<|pad|>", "<|user|>", "<|assistant|>", "<|end|>")
 BYTE_ALPHABET = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -36,27 +38,11 @@ _TINY_CORPUS = 2_000_000
 # A BPE token should occur often enough to be learned: one vocabulary entry for so many characters of text.
 _CHARACTERS_PER_BPE_TOKEN = 256
 
-# How text is split before the merges. The first is Qwen2's (and so known to llama.cpp): digits one by one, newlines
-# joined with the punctuation before them. The others are those of Llama 3 and GPT-4.
-_QWEN2 = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-_CUTTABLE_PATTERNS = (_QWEN2, _QWEN2.replace(r"\p{N}|", r"\p{N}{1,3}|"))
 # A word with the space before it, one digit, one other character: every character belongs to exactly one of them.
 _WORD = r" ?[\p{L}\p{M}]+(?:['’]\p{L}+)*| ?\p{N}| ?[^\s\p{L}\p{M}\p{N}]|\s"
 
-# Rust works on many pieces at a time; pieces of this size are fastest (one long string takes ten times as long).
-_PIECE = 32_768
-_BATCH = 64 * _PIECE
-# Where a text may be cut without changing its tokens: after newlines with a non-space on both sides (GPT-2's pattern
-# allows only a single one), or, where none comes, between a letter and a space that a letter follows.
-_NEWLINE_CUT = re.compile(r"\S\n(?=\S)")
-_NEWLINES_CUT = re.compile(r"\S\n+(?=\S)")
-_SPACE_CUT = re.compile(r"[A-Za-z](?= [A-Za-z])")
-Cuts = tuple[re.Pattern[str], ...]
-_OUR_CUTS: Cuts = (_NEWLINES_CUT, _SPACE_CUT)
-_GPT2_CUTS: Cuts = (_NEWLINE_CUT, _SPACE_CUT)
+# So many code points and their ids stay in the processor's cache while they are looked up.
+_CODE_POINTS = 16_384
 
 # Names of the end-of-text token in other people's tokenizers.
 _FOREIGN_END_OF_TEXT = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>")
@@ -77,7 +63,7 @@ class Tokenizer:
         self._core = core
         description = json.loads(core.to_str())
         self.kind: str = _kind_of(description)
-        self._cuts = _safe_cuts(self.kind, description)
+        self._cuts = safe_cuts(self.kind, description)
         vocabulary: dict[str, int] = core.get_vocab(with_added_tokens=True)
         self.vocab_size = max(vocabulary.values(), default=-1) + 1
         self._added: dict[int, AddedToken] = core.get_added_tokens_decoder()
@@ -122,7 +108,7 @@ class Tokenizer:
             if kind == "bpe"
             else trainers.WordLevelTrainer(vocab_size=vocab_size, special_tokens=special_tokens, show_progress=False)
         )
-        pieces = (piece for text in texts for piece in _cut(text, _OUR_CUTS))
+        pieces = (piece for text in texts for piece in cut([text], OUR_CUTS))
         core.train_from_iterator(pieces, trainer)
         return cls(core)
 
@@ -163,8 +149,7 @@ class Tokenizer:
 
     def encode_array(self, text: str) -> np.ndarray:
         """Return the ids of a text of any length as an array of `dtype` (uint16 or uint32)."""
-        arrays = list(self.encode_stream([text]))
-        return np.concatenate(arrays) if arrays else np.empty(0, self.dtype)
+        return self._joined(list(self.encode_stream([text])))
 
     def encode_stream(self, blocks: Iterable[str]) -> Iterator[np.ndarray]:
         """Yield the ids of one text that comes in blocks; the blocks' borders leave no trace."""
@@ -172,12 +157,11 @@ class Tokenizer:
             for block in blocks:
                 yield self._encode_characters(block)
             return
-        for batch in _batches(_cut_stream(blocks, self._cuts)):
-            yield from self._encode_pieces(batch)
+        yield from self._encode_pieces(cut(blocks, self._cuts))
 
     def encode_documents(self, documents: Iterable[Document]) -> Iterator[np.ndarray]:
         """Yield each document's ids with its joins (see above); many documents are encoded at a time."""
-        for batch in _document_batches(documents):
+        for batch in batches(documents, lambda document: sum(map(len, document.texts()))):
             segments = [self._segments(document) for document in batch]
             encoded = self._encode_texts([part for parts in segments for part in parts if isinstance(part, str)])
             for parts in segments:
@@ -217,21 +201,31 @@ class Tokenizer:
         if self._id_of_code_point is not None:
             yield from map(self._encode_characters, texts)
             return
-        pieces = [list(_cut(text, self._cuts)) for text in texts]
-        encoded = self._encode_pieces([piece for text in pieces for piece in text])
+        pieces = [list(cut([text], self._cuts)) for text in texts]
+        encoded = self._encode_pieces(piece for text in pieces for piece in text)
         for text in pieces:
-            arrays = list(itertools.islice(encoded, len(text)))
-            yield arrays[0] if len(arrays) == 1 else np.concatenate(arrays or [np.empty(0, self.dtype)])
+            yield self._joined(list(itertools.islice(encoded, len(text))))
 
-    def _encode_pieces(self, pieces: Sequence[str]) -> Iterator[np.ndarray]:
-        for encoding in self._core.encode_batch_fast(pieces, add_special_tokens=False):
-            ids = encoding.ids
-            yield np.fromiter(ids, self.dtype, len(ids))
+    def _joined(self, arrays: list[np.ndarray]) -> np.ndarray:
+        return arrays[0] if len(arrays) == 1 else np.concatenate([*arrays, np.empty(0, self.dtype)])
+
+    def _encode_pieces(self, pieces: Iterable[str]) -> Iterator[np.ndarray]:
+        for batch in batches(pieces, len):
+            for encoding in self._core.encode_batch_fast(batch, add_special_tokens=False):
+                ids = encoding.ids
+                yield np.fromiter(ids, self.dtype, len(ids))
 
     def _encode_characters(self, text: str) -> np.ndarray:
         """Look every code point up in a table: the ids of tokenizer.json, twenty times as fast."""
         assert self._id_of_code_point is not None
-        return self._id_of_code_point.take(_code_points(text))
+        ids = np.empty(len(text), self.dtype)
+        start = 0
+        for codes in _code_points(text):
+            stop = start + len(codes)
+            # Without a mode numpy copies through a buffer; the table has an id for every code point.
+            self._id_of_code_point.take(codes, out=ids[start:stop], mode="clip")
+            start = stop
+        return ids
 
     # -- decoding
 
@@ -323,8 +317,8 @@ def fitting_vocab_size(asked: int, characters: int) -> int:
 
 def _char_core(texts: Iterable[str], special_tokens: list[AddedToken]) -> tokenizers.Tokenizer:
     occurs = np.zeros(0x110000, dtype=bool)
-    for text in texts:
-        occurs[_code_points(text)] = True
+    for codes in itertools.chain.from_iterable(map(_code_points, texts)):
+        occurs[codes] = True
     tokens = [*SPECIAL_TOKENS, *map(chr, np.flatnonzero(occurs).tolist())]
     vocabulary = {token: i for i, token in enumerate(tokens)}
     # BPE without merges: each character is its own token.
@@ -345,7 +339,7 @@ def _bpe_core() -> tokenizers.Tokenizer:
     core = tokenizers.Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(_QWEN2), "isolated"),
+            pre_tokenizers.Split(Regex(QWEN2_PATTERN), "isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
@@ -359,34 +353,9 @@ def _kind_of(description: dict[str, Any]) -> str:
         return "bpe"
     if model["type"] == "BPE" and decoder == "Fuse" and not model["merges"] and model.get("unk_token") == "<|unk|>":
         return "char" if description.get("pre_tokenizer") is None else "other"
-    if model["type"] == "WordLevel" and _patterns(description) == [_WORD]:
+    if model["type"] == "WordLevel" and split_patterns(description) == [_WORD]:
         return "word"
     return "other"
-
-
-def _safe_cuts(kind: str, description: dict[str, Any]) -> Cuts:
-    """Return the cuts that leave the tokens as they are: known of our own and of the well-known patterns."""
-    if kind == "word":
-        return _OUR_CUTS
-    normalizer = description.get("normalizer") or {"type": "NFC"}
-    if kind != "bpe" or normalizer["type"] != "NFC":
-        return ()
-    byte_levels = [step for step in _pre_tokenizers(description) if step["type"] == "ByteLevel"]
-    if len(byte_levels) != 1 or byte_levels[0]["add_prefix_space"]:
-        return ()
-    patterns = _patterns(description)
-    if byte_levels[0]["use_regex"]:
-        return () if patterns else _GPT2_CUTS
-    return _OUR_CUTS if len(patterns) == 1 and patterns[0] in _CUTTABLE_PATTERNS else ()
-
-
-def _pre_tokenizers(description: dict[str, Any]) -> list[dict[str, Any]]:
-    step = description.get("pre_tokenizer") or {"type": None}
-    return step["pretokenizers"] if step["type"] == "Sequence" else [step]
-
-
-def _patterns(description: dict[str, Any]) -> list[str | None]:
-    return [step["pattern"].get("Regex") for step in _pre_tokenizers(description) if step["type"] == "Split"]
 
 
 def _bytes_of_characters() -> dict[str, bytes]:
@@ -400,74 +369,11 @@ def _bytes_of_characters() -> dict[str, bytes]:
 _BYTE_OF_CHARACTER = _bytes_of_characters()
 
 
-def _code_points(text: str) -> np.ndarray:
-    """Return a text's code points: uint8 where they all fit, else uint32."""
-    try:
-        return np.frombuffer(text.encode("latin-1"), np.uint8)
-    except UnicodeEncodeError:
-        return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
-
-
-def _without_surrogates(text: str) -> str:
-    """Half characters (from undecodable arguments or files) have no UTF-8, which the library needs."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
-
-
-def _cut(text: str, cuts: Cuts) -> Iterator[str]:
-    """Yield a text in pieces that have, joined, the same tokens as the whole."""
-    return _cut_stream([text], cuts)
-
-
-def _cut_stream(blocks: Iterable[str], cuts: Cuts) -> Iterator[str]:
-    """Yield a text that comes in blocks in pieces that have, joined, the same tokens as the whole."""
-    rest = ""
-    for block in blocks:
-        text, start = rest + _without_surrogates(block), 0
-        while end := _cut_position(text, start, cuts):
-            yield text[start:end]
-            start = end
-        rest = text[start:]
-    if rest:
-        yield rest
-
-
-def _cut_position(text: str, start: int, cuts: Cuts) -> int | None:
-    """Return where the piece that begins at `start` may end, or None where there is no such place."""
-    smallest = start + _PIECE
-    # Look nearby first: the first kind of cut may be missing in all of a long text.
-    for furthest in (smallest + _PIECE, len(text)):
-        for cut in cuts:
-            if match := cut.search(text, smallest, furthest):
-                return match.end()
-    return None
-
-
-def _batches(pieces: Iterable[str]) -> Iterator[list[str]]:
-    """Yield pieces in lists for one call each, so that memory stays bounded."""
-    batch: list[str] = []
-    size = 0
-    for piece in pieces:
-        batch.append(piece)
-        size += len(piece)
-        if size >= _BATCH:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
-
-
-def _document_batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
-    batch: list[Document] = []
-    size = 0
-    for document in documents:
-        batch.append(document)
-        size += sum(map(len, document.texts()))
-        if size >= _BATCH:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
+def _code_points(text: str) -> Iterator[np.ndarray]:
+    """Yield a text's code points part by part: uint8 where they fit, else uint32; half characters count as "?"."""
+    for start in range(0, len(text), _CODE_POINTS):
+        part = text[start : start + _CODE_POINTS]
+        try:
+            yield np.frombuffer(part.encode("latin-1"), np.uint8)
+        except UnicodeEncodeError:
+            yield np.frombuffer(part.encode("utf-32-le", "replace"), np.uint32)

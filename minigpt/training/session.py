@@ -65,7 +65,7 @@ class Session:
     ) -> Session:
         """Prepare text, network and plan of a new run; raises UserError for whatever cannot work."""
         workspace.require_writable()
-        if run is not None and workspace.run_directory(run).exists():
+        if run is not None and (workspace.run_directory(run) / CONFIG_FILE).exists():
             raise UserError(
                 f"There is a run {run!r} already: choose another --run name, or go on with it by --resume {run}."
             )
@@ -102,10 +102,8 @@ class Session:
         workspace.require_writable()
         path = _checkpoint_to_resume(workspace, target)
         directory = path.parent
-        if is_running(directory):
-            raise UserError(
-                f"The run {directory.name} is training right now: watch it with `minigpt runs watch {directory.name}`."
-            )
+        if not (directory / EVENTS).exists():  # a file that was copied away from its run goes on in a new one
+            directory = workspace.run_directory(new_run_name(workspace, path.stem))
         checkpoint = load(path)
         if not checkpoint.training:
             raise UserError(
@@ -160,7 +158,7 @@ class Session:
         progress.evaluations_without_gain = 0
         message = (
             f"New end: step {planned:,}. The learning rate climbs again over {self.config.training.warmup_steps} steps "
-            f"to {REWARMED_PEAK:.0%} of its peak, and the {self.config.training.schedule} schedule starts anew from there."
+            f"to {REWARMED_PEAK:.0%} of its peak; the {self.config.training.schedule} schedule starts anew from there."
         )
         self.notices.append(("rewarmed", message))
         say(message)
@@ -321,19 +319,28 @@ def _plan(config: Config, shape: GPTConfig, text: TrainingText, device: Device) 
     return make_plan(config, shape, max(1, windows), device)
 
 
-def _checkpoint_to_resume(workspace: Workspace, target: str | None) -> Path:
+def run_to_resume(workspace: Workspace, target: str | None) -> Path:
+    """Return the directory of the run to go on with; raises UserError when there is none or it is training."""
     if target is not None and (target.endswith(".pt") or Path(target).is_file()):
-        return Path(target).expanduser().absolute()
-    if target is None:
-        directory = newest_run(workspace, states=("interrupted", "crashed"))
-        if directory is None:
-            raise UserError("No run was interrupted: name the one to go on with, --resume RUN (`minigpt runs list`).")
-    else:
+        directory = Path(target).expanduser().absolute().parent
+    elif target is not None:
         directory = find_run(workspace, target)
+    else:
+        newest = newest_run(workspace, states=("interrupted", "crashed"))
+        if newest is None:
+            raise UserError("No run was interrupted: name the one to go on with, --resume RUN (`minigpt runs list`).")
+        directory = newest
     if is_running(directory):
         raise UserError(
             f"The run {directory.name} is training right now: watch it with `minigpt runs watch {directory.name}`."
         )
+    return directory
+
+
+def _checkpoint_to_resume(workspace: Workspace, target: str | None) -> Path:
+    directory = run_to_resume(workspace, target)
+    if target is not None and (target.endswith(".pt") or Path(target).is_file()):
+        return Path(target).expanduser().absolute()
     checkpoint = resume_checkpoint(directory)
     if checkpoint is None:
         raise UserError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,15 +36,22 @@ LLAMA = {
     "max_position_embeddings": 48,
 }
 QWEN3 = LLAMA | {"head_dim": 12}
+
+
+def rope(theta: float) -> dict[str, Any]:
+    """Say it as transformers 4 and as transformers 5 wants it said."""
+    return {"rope_theta": theta, "rope_parameters": {"rope_type": "default", "rope_theta": theta}}
+
+
 THEIRS = {
     "gpt2": GPT2Config(**GPT2),
     "gpt2-untied": GPT2Config(**GPT2, n_inner=72, layer_norm_epsilon=1e-2, tie_word_embeddings=False),
     "llama": LlamaConfig(**LLAMA, rms_norm_eps=1e-2),
     "llama-biases": LlamaConfig(**LLAMA, attention_bias=True, mlp_bias=True, tie_word_embeddings=True),
-    "llama-head_dim": LlamaConfig(**LLAMA, head_dim=20, rope_parameters={"rope_type": "default", "rope_theta": 300.0}),
+    "llama-head_dim": LlamaConfig(**LLAMA, head_dim=20, **rope(300.0)),
     "qwen3": Qwen3Config(**QWEN3, rms_norm_eps=1e-2),
     "qwen3-tied": Qwen3Config(**QWEN3 | {"num_key_value_heads": 4}, tie_word_embeddings=True),
-    "qwen3-theta": Qwen3Config(**QWEN3, rope_parameters={"rope_type": "default", "rope_theta": 1e6}),
+    "qwen3-theta": Qwen3Config(**QWEN3, **rope(1e6)),
 }
 SMALL = {"d_model": 32, "n_layers": 2, "n_heads": 4, "max_seq_len": 48}
 OURS = {
@@ -90,6 +98,19 @@ def their_model(config: Any, tokenizer_json: str, directory: Path, **how: Any) -
     model.save_pretrained(directory, **how)
     (directory / "tokenizer.json").write_text(tokenizer_json, encoding="utf-8")
     return model
+
+
+@pytest.fixture(scope="module")
+def saved(tokenizer_json: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Path], None]:
+    """Put a model of `transformers` into a folder, made once for all who want to damage it."""
+    root = tmp_path_factory.mktemp("saved")
+
+    def copy(name: str, directory: Path) -> None:
+        if not (root / name).exists():
+            their_model(THEIRS[name], tokenizer_json, root / name)
+        shutil.copytree(root / name, directory, dirs_exist_ok=True)
+
+    return copy
 
 
 def our_checkpoint(settings: ModelSettings, tokenizer_json: str) -> Checkpoint:
@@ -259,9 +280,9 @@ def test_rope_theta_of_versions_before_5(tokenizer_json: str, tmp_path: Path) ->
     ],
 )
 def test_a_configuration_that_is_not_ours_is_refused(
-    name: str, changes: dict[str, Any], words: str, tokenizer_json: str, tmp_path: Path
+    name: str, changes: dict[str, Any], words: str, saved: Callable[[str, Path], None], tmp_path: Path
 ) -> None:
-    their_model(THEIRS[name], tokenizer_json, tmp_path)
+    saved(name, tmp_path)
     edit_json(tmp_path / "config.json", **changes)
     with pytest.raises(UserError, match=words):
         import_directory(tmp_path)
@@ -283,9 +304,9 @@ def test_a_configuration_that_is_not_ours_is_refused(
     ],
 )
 def test_missing_and_damaged_files_are_named(
-    file: str, content: bytes | None, words: str, tokenizer_json: str, tmp_path: Path
+    file: str, content: bytes | None, words: str, saved: Callable[[str, Path], None], tmp_path: Path
 ) -> None:
-    their_model(THEIRS["llama"], tokenizer_json, tmp_path)
+    saved("llama", tmp_path)
     (tmp_path / file).unlink()
     if content is not None:
         (tmp_path / file).write_bytes(content)
@@ -298,15 +319,15 @@ def test_a_missing_folder(tmp_path: Path) -> None:
         import_directory(tmp_path / "nowhere")
 
 
-def test_pickled_weights_are_not_opened(tokenizer_json: str, tmp_path: Path) -> None:
-    their_model(THEIRS["llama"], tokenizer_json, tmp_path)
+def test_pickled_weights_are_not_opened(saved: Callable[[str, Path], None], tmp_path: Path) -> None:
+    saved("llama", tmp_path)
     (tmp_path / "model.safetensors").rename(tmp_path / "pytorch_model.bin")
     with pytest.raises(UserError, match=r"pytorch_model\.bin only.*safetensors"):
         import_directory(tmp_path)
 
 
-def test_quantised_weights_are_refused(tokenizer_json: str, tmp_path: Path) -> None:
-    their_model(THEIRS["llama"], tokenizer_json, tmp_path)
+def test_quantised_weights_are_refused(saved: Callable[[str, Path], None], tmp_path: Path) -> None:
+    saved("llama", tmp_path)
     weights = load_file(tmp_path / "model.safetensors")
     weights["model.norm.weight"] = weights["model.norm.weight"].to(torch.int8)
     save_file(weights, tmp_path / "model.safetensors")
@@ -317,8 +338,10 @@ def test_quantised_weights_are_refused(tokenizer_json: str, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     "shard", ["../outside.safetensors", "{folder}/outside.safetensors", "sub/x.safetensors", "..", 5]
 )
-def test_an_index_reaches_no_file_outside_its_folder(shard: Any, tokenizer_json: str, tmp_path: Path) -> None:
-    their_model(THEIRS["llama"], tokenizer_json, tmp_path / "model")
+def test_an_index_reaches_no_file_outside_its_folder(
+    shard: Any, saved: Callable[[str, Path], None], tmp_path: Path
+) -> None:
+    saved("llama", tmp_path / "model")
     (tmp_path / "model" / "model.safetensors").rename(tmp_path / "outside.safetensors")
     (tmp_path / "model" / "sub").mkdir()
     shutil.copy(tmp_path / "outside.safetensors", tmp_path / "model" / "sub" / "x.safetensors")

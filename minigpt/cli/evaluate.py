@@ -1,0 +1,76 @@
+"""`minigpt eval`: measure how well a model predicts text."""
+
+from __future__ import annotations
+
+import argparse
+
+from minigpt.cli.common import add_model_argument, find_model, workspace_of, write_json
+from minigpt.cli.main import say
+from minigpt.errors import UserError, printable
+from minigpt.text.prepare import prepare, resolve
+
+
+def add_eval_arguments(parser: argparse.ArgumentParser) -> None:
+    add_model_argument(parser)
+    parser.add_argument("--corpus", metavar="NAME|PATH", help="the text (default: the one it learned from)")
+    parser.add_argument("--split", default="validation", choices=["train", "validation", "test"])
+    parser.add_argument(
+        "--stride", type=int, metavar="N", help="overlap windows: predict only the last N tokens of each"
+    )
+    parser.add_argument("--max-tokens", type=int, metavar="N", help="stop after so many tokens")
+    parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda|mps", help="where to compute")
+    parser.add_argument("--json", action="store_true", help="write JSON")
+
+
+def run_eval(options: argparse.Namespace) -> int:
+    for name in ("stride", "max_tokens"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise UserError(f"--{name.replace('_', '-')} {value} is not allowed: give a number of tokens, 1 or more.")
+    path = find_model(options)
+    import minigpt
+    from minigpt.inference.evaluate import evaluate
+
+    model = minigpt.load(path, options.device)
+    config = model.config
+    corpus = resolve(workspace_of(options), options.corpus or config.corpus.name)
+    if corpus.note:
+        say(corpus.note)
+    choices = {
+        "tokenizer_kind": config.tokenizer.kind,
+        "vocab_size": config.tokenizer.vocab_size,
+        "validation_fraction": config.corpus.validation_fraction,
+        "test_fraction": config.corpus.test_fraction,
+    }
+    # The text has to be cut as the model learned it.
+    prepared = prepare(corpus, **choices, tokenizer=model.tokenizer)
+    split = prepared.split(options.split)
+    if split.tokens < 2:
+        raise UserError(
+            f"The {options.split} split of {corpus.name} is empty: choose another --split, or a larger "
+            f"corpus.{options.split}_fraction when training."
+        )
+    lengths = model.tokenizer.token_byte_lengths()
+    result = evaluate(model.network, split.shards, lengths, options.max_tokens, options.stride)
+    row = {
+        "model": str(path),
+        "corpus": corpus.name,
+        "split": options.split,
+        "tokens": result.tokens,
+        "loss": result.loss,
+        "perplexity": result.perplexity,
+        "bits_per_byte": result.bits_per_byte,
+        "accuracy": result.accuracy,
+        "accuracy_top5": result.accuracy_top5,
+    }
+    if options.json:
+        write_json(row)
+        return 0
+    bits = "-" if result.bits_per_byte is None else f"{result.bits_per_byte:.4f}"
+    print(f"""\
+{printable(str(path))} on the {options.split} split of {corpus.name}, {result.tokens:,} tokens
+loss           {result.loss:.4f} nats a token (0 would be perfect)
+perplexity     {result.perplexity:.2f} (as unsure as among so many equally likely tokens)
+bits per byte  {bits} (comparable between tokenizers)
+accuracy       {result.accuracy:.1%} right at first guess, {result.accuracy_top5:.1%} among the five likeliest""")
+    return 0

@@ -1,0 +1,213 @@
+"""`minigpt train`: train a model, or go on with one."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from minigpt.cli.common import add_setting_flags, given_settings, with_given, workspace_of, write_json
+from minigpt.cli.main import say
+from minigpt.cli.progress import Careful, Display, JsonLines, Silent, best_display
+from minigpt.config import Config
+from minigpt.errors import JobFailed, UserError, printable
+from minigpt.jobs import LOG, follow, launch
+from minigpt.narration import duration, size
+from minigpt.presets import load_preset, read_file, unusual
+from minigpt.runs import RunSummary, new_run_name, summarise
+from minigpt.workspace import Workspace
+
+if TYPE_CHECKING:
+    from minigpt.training.session import Session
+
+DEFAULT_PRESET = "tiny"
+LONGER = {"training.max_epochs", "training.max_steps"}
+
+
+def add_train_arguments(parser: argparse.ArgumentParser) -> None:
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--preset", metavar="NAME", help=f"start from a preset (default: {DEFAULT_PRESET})")
+    source.add_argument("--config", metavar="FILE", type=Path, help="start from a TOML or JSON file")
+    source.add_argument(
+        "--resume",
+        nargs="?",
+        const="",
+        metavar="RUN|FILE",
+        help="go on with a run or checkpoint (alone: the last interrupted run); --epochs N or --steps N lengthens it",
+    )
+    parser.add_argument("--run", metavar="NAME", help="the new run's name")
+    parser.add_argument("--dry-run", action="store_true", help="do everything but train: sizes, memory, time")
+    parser.add_argument("--detach", action="store_true", help="train in the background, free of this terminal")
+    output = parser.add_mutually_exclusive_group()
+    output.add_argument("--quiet", action="store_true", help="print the run's name alone")
+    output.add_argument("--json", action="store_true", help="print the run's events")
+    add_setting_flags(parser, ["corpus", "tokenizer", "model", "training", "generation"])
+
+
+def run_train(options: argparse.Namespace) -> int:
+    workspace = workspace_of(options)
+    tell = (lambda message: None) if options.quiet else say
+    if options.detach:
+        return _detach(options, workspace)
+    config, preset = (Config(), "") if options.resume is not None else _configuration(options, workspace)
+    # Settings are checked: now torch may take its second to load.
+    from minigpt.training.session import Session
+
+    if options.resume is not None:
+        session = Session.resume(workspace, options.resume or None, **_new_end(options), say=tell)
+    else:
+        for warning in unusual(config):
+            tell(f"Note: {warning}")
+        session = Session.new(workspace, config, preset=preset, run=options.run, say=tell)
+    if options.dry_run:
+        return _dry_run(session, options.json)
+    return _train(session, options)
+
+
+def _configuration(options: argparse.Namespace, workspace: Workspace) -> tuple[Config, str]:
+    if options.config is not None:
+        return with_given(read_file(options.config), options), options.config.stem
+    preset = options.preset or DEFAULT_PRESET
+    return with_given(load_preset(preset, workspace), options), preset
+
+
+def _new_end(options: argparse.Namespace) -> dict[str, int | None]:
+    """Return a resumed run's new end; raises UserError when other settings are to change too."""
+    other = sorted(given_settings(options).keys() - LONGER)
+    if other or options.run:
+        raise UserError(
+            f"--resume goes on with the run's own settings, and {other[0] if other else '--run'} would change them: "
+            "leave it out, or start a new run from the same settings with "
+            "`minigpt train --config checkpoints/RUN/config.toml` and your changes."
+        )
+    training = with_given(Config(), options).training
+    return {"epochs": training.max_epochs, "steps": training.max_steps}
+
+
+def _train(session: Session, options: argparse.Namespace) -> int:
+    run = session.directory.name
+    display: Display = best_display()
+    if options.quiet:
+        print(run, flush=True)
+        display = Silent()
+    elif options.json:
+        display = JsonLines()
+    careful = Careful(display)
+    started = time.monotonic()
+    try:
+        exit_code = session.train((careful,))
+    finally:
+        careful.close()
+    if careful.display is None or options.json or options.quiet:
+        return exit_code
+    try:
+        _report(summarise(session.directory), exit_code, time.monotonic() - started)
+        _show_sample(session)
+        _what_next(run, exit_code)
+    except OSError:  # the terminal went away; the run is safe
+        pass
+    return exit_code
+
+
+def _report(summary: RunSummary, exit_code: int, seconds: float) -> None:
+    """Print the result in words."""
+    if exit_code == 3:
+        print(f"\nInterrupted at step {summary.step:,} after {duration(seconds)}; everything is saved.")
+        return
+    if exit_code:
+        print(f"\nThe run ended at step {summary.step:,}: {summary.reason}.")
+        return
+    print(f"\nDone in {duration(seconds)}: {summary.step:,} steps, {summary.tokens or 0:,} tokens.")
+    losses = {event["split"]: event for event in summary.evaluations}
+    validation, train = losses.get("validation"), losses.get("train")
+    if not validation or not validation.get("loss"):
+        return
+    print(
+        f"On text it has never seen, its loss is {validation['loss']:.3f}: it is as unsure of the next token as if it "
+        f"had to pick one of {validation['perplexity']:.1f} equally likely ones. Its best guess is right "
+        f"{validation['accuracy']:.0%} of the time."
+    )
+    if train and train.get("loss"):
+        print(_verdict(validation["loss"] - train["loss"]))
+
+
+def _verdict(gap: float) -> str:
+    if gap < 0.2:
+        return f"On text it has learned from the loss is {gap:.2f} lower: it generalises, it does not just recite."
+    return (
+        f"On text it has learned from the loss is {gap:.2f} lower: it has begun to learn the text by heart. "
+        "More text, fewer epochs, a smaller model or some dropout would help."
+    )
+
+
+def _show_sample(session: Session) -> None:
+    from minigpt.inference.generate import LoadedModel
+
+    path = session.directory / "best_model.pt"
+    if path.is_file():
+        prompt = session.text.prompts[0]
+        text = LoadedModel.open(path, session.device.kind).generate(prompt, seed=0, max_new_tokens=100)
+        print(f"\nA sample:\n\n{printable(prompt + text)}")
+
+
+def _what_next(run: str, exit_code: int) -> None:
+    lines = {
+        0: [
+            f"minigpt chat {run}",
+            f'minigpt generate {run} --prompt "Once upon a time"',
+            f"minigpt eval {run}",
+            f"minigpt train --resume {run} --epochs N",
+        ],
+        3: [f"minigpt train --resume {run}", f"minigpt chat {run}"],
+    }.get(exit_code, [f"minigpt runs show {run}"])
+    print("\nWhat next:\n" + "\n".join(f"  {line}" for line in lines))
+
+
+def _dry_run(session: Session, as_json: bool) -> int:
+    from minigpt.training.dryrun import forecast
+
+    figures = forecast(session)
+    if as_json:
+        write_json(figures)
+        return 0
+    plan = session.plan
+    print(f"""\
+Preset or file   {session.preset or "-"}
+Device           {session.device.label}, {session.device.threads} threads
+Model            {figures.parameters:,} parameters ({session.config.model.family})
+Text             {figures.train_tokens:,} tokens to learn from, {figures.validation_tokens:,} for validation
+Length           {plan.in_words()}
+One step         {plan.windows_per_step} windows of {plan.tokens_per_window} tokens, {plan.micro_batch_size} at once
+Data per weight  {figures.tokens_per_parameter:.2g} tokens a parameter (20 is plenty)
+Time             about {duration(figures.seconds)} of training ({1000 * figures.seconds_per_step:,.0f} ms a step)
+Memory           {size(figures.memory_measured)} measured, {size(figures.memory_estimate)} estimated,\
+ {size(figures.memory_available)} free
+Disk             up to {size(figures.disk_needed)} ({size(figures.checkpoint_bytes)} a checkpoint),\
+ {size(figures.disk_free)} free
+Cadence          evaluates every {plan.eval_every:,} steps, saves every {plan.save_every:,}""")
+    return 0
+
+
+def _detach(options: argparse.Namespace, workspace: Workspace) -> int:
+    """Start the same command in a process of its own, and return when it trains or has failed."""
+    arguments = [argument for argument in sys.argv[1:] if argument not in ("--detach", "--quiet", "--json")]
+    if options.resume is not None:
+        from minigpt.training.session import run_to_resume
+
+        run = run_to_resume(workspace, options.resume or None).name
+    else:
+        config, preset = _configuration(options, workspace)
+        run = options.run or new_run_name(workspace, f"{preset}-{Path(config.corpus.name).stem}")
+        arguments += [] if options.run else ["--run", run]
+    directory = workspace.run_directory(run)
+    before = time.time()
+    pid = launch([sys.executable, "-m", "minigpt.cli.main", *arguments, "--quiet"], directory)
+    for event in follow(directory, pid=pid):
+        if event["type"] == "start" and event["time"] >= before:
+            print(run)
+            say(f"Training as process {pid}. Watch it with `minigpt runs watch {run}`.")
+            return 0
+    log = (directory / LOG).read_text(errors="replace").strip().splitlines()
+    raise JobFailed(f"The run {run} did not start: {log[-1] if log else 'it left no message'}")

@@ -1,0 +1,108 @@
+"""Files and folders that appear whole or not at all, whatever is killed and whenever."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from minigpt.errors import JobFailed, printable
+
+
+def shown(path: Path) -> str:
+    """Return a path as a terminal may see it."""
+    return printable(str(path), single_line=True)
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all: beside, fsync'ed, renamed."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def atomic_directory(final: Path) -> Iterator[Path]:
+    """Build a directory beside `final`; at the end it is fsync'ed and renamed, after an error removed.
+
+    What a killed process left behind is removed by the next one that builds the same directory. Raises
+    FileExistsError when `final` came to exist meanwhile and JobFailed when the disk is full.
+    """
+    final.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(final)
+    building, lock = _locked_directory(final)
+    try:
+        yield building
+        _fsync_tree(building)
+        try:
+            building.rename(final)
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                raise FileExistsError(str(final)) from error
+            raise
+        _fsync(final.parent)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise JobFailed(f"The disk is full: free some space for {shown(final)} and start again.") from error
+        raise
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+        os.close(lock)
+
+
+def _locked_directory(final: Path) -> tuple[Path, int]:
+    """Make the directory to build in, locked for as long as this process lives."""
+    while True:
+        building = Path(tempfile.mkdtemp(dir=final.parent, prefix=f".{final.name}.", suffix=".part"))
+        building.chmod(0o755)
+        try:
+            lock = os.open(building, os.O_RDONLY)
+        except FileNotFoundError:
+            continue
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        # Another process may have taken it for a leftover before it was locked.
+        if building.exists():
+            return building, lock
+        os.close(lock)
+
+
+def _remove_leftovers(final: Path) -> None:
+    for leftover in final.parent.glob(f".{final.name}.*.part"):
+        try:
+            lock = os.open(leftover, os.O_RDONLY)
+        except FileNotFoundError:
+            continue
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(leftover, ignore_errors=True)
+        except BlockingIOError:
+            pass  # its builder lives
+        finally:
+            os.close(lock)
+
+
+def _fsync_tree(directory: Path) -> None:
+    for path in directory.rglob("*"):
+        _fsync(path)
+    _fsync(directory)
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
