@@ -46,11 +46,11 @@ def rows(bench: Bench) -> list[Row]:
         tasks[name] = Task("generate.ours", {**common, "folder": str(bench.folder), "settings": NETWORKS[name]})
     results = measure(bench, "generate", tasks, REPEATS)
     found = []
-    for name in tasks.keys() - {"baseline"}:
+    for name in [side for side in tasks if side != "baseline"]:
         title = f"generate {results[name][0]['parameters'] / 1e6:.1f}M: {name}, {results[name][0]['precision']}"
         sides = results[name], results["baseline"]
         found.append(compare(title, "tokens/s", "tokens_per_s", *sides, baseline_name="textbook loop without a cache"))
-    return sorted(found, key=lambda row: row.name)
+    return found
 
 
 def ours(folder: str, shape: dict[str, int], tokens: int, settings: dict[str, Any]) -> Result:
@@ -97,7 +97,8 @@ def baseline(shape: dict[str, int], tokens: int) -> Result:
     """Time the textbook loop."""
     torch.set_num_threads(cpu_threads())
     kind = choose().kind
-    model = textbook.TextbookGPT(textbook.Recipe(**shape), VOCAB_SIZE).to(kind).eval()
+    recipe = textbook.Recipe(shape["n_layers"], shape["n_heads"], shape["width"], shape["context"])
+    model = textbook.TextbookGPT(recipe, VOCAB_SIZE).to(kind).eval()
     _baseline_seconds(model, kind, WARMUP_TOKENS)
     return {"tokens_per_s": tokens / _baseline_seconds(model, kind, tokens)}
 

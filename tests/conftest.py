@@ -1,0 +1,79 @@
+"""What many tests need: a workspace of their own, a small text, a short run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+# Before torch is imported by anybody: small tests on many threads mostly wait for one another.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from minigpt.config import Config
+from minigpt.presets import with_values
+from minigpt.workspace import Workspace
+
+SMALL = {
+    "corpus.name": "tale",
+    "corpus.validation_fraction": 0.1,
+    "corpus.test_fraction": 0.0,
+    "tokenizer.kind": "char",
+    "model.d_model": 32,
+    "model.n_layers": 2,
+    "model.n_heads": 2,
+    "model.max_seq_len": 16,
+    "training.batch_size": 4,
+    "training.max_steps": 12,
+    "training.warmup_steps": 2,
+    "training.threads": 1,
+    "training.sample_prompts": ["The cat"],
+    "generation.max_new_tokens": 20,
+}
+
+
+def tale(words: int = 600) -> str:
+    """Return a text with some order in it, the same every time."""
+    nouns, verbs = ["cat", "dog", "bird", "fish", "child"], ["sees", "likes", "finds", "calls"]
+    sentences = [
+        f"The {nouns[i * 7 % 5]} {verbs[i * 3 % 4]} the {nouns[(i * 11 + i // 5) % 5]}." for i in range(words // 5)
+    ]
+    return "\n".join(sentences) + "\n"
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    """A workspace that holds one small text as the corpus `tale`."""
+    root = tmp_path / "workspace"
+    root.mkdir()
+    (root / "tale.txt").write_text(tale())
+    from minigpt.text.sources import add_path
+
+    found = Workspace(root)
+    found.require_writable()
+    add_path(found, root / "tale.txt")
+    return found
+
+
+def small_config(**changes: object) -> Config:
+    """Return the configuration of a run of a second, with changes keyed section__name."""
+    values = {**SMALL, **{key.replace("__", "."): value for key, value in changes.items()}}
+    return with_values(Config(), values, "test")
+
+
+def run_minigpt(
+    *arguments: str, workspace: Path, input: str | None = None, timeout: float = 60
+) -> subprocess.CompletedProcess[str]:
+    """Run the command line as a person would, in a process of its own."""
+    environment = {**os.environ, "MINIGPT_WORKSPACE": str(workspace), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [sys.executable, "-m", "minigpt.cli.main", *arguments],
+        cwd=workspace,
+        env=environment,
+        input=input,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )

@@ -1,0 +1,153 @@
+"""Interrupted anywhere and resumed, a run is the run that was never stopped, bit for bit."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from minigpt.errors import UserError
+from minigpt.jobs import EVENTS, EventReader
+from minigpt.model.checkpoint import load
+from minigpt.training.session import Session
+from minigpt.workspace import Workspace
+from tests.conftest import small_config
+
+
+def quiet(message: str) -> None:
+    """Say nothing."""
+
+
+def losses(directory: Path) -> dict[int, float]:
+    """Return the loss of each step, as a reader of the events sees it: a resumption discards what it repeats."""
+    found: dict[int, float] = {}
+    with EventReader(directory / EVENTS) as reader:
+        for event in reader.poll(1 << 24):
+            if event["type"] == "start" and event["resumed_from"] is not None:
+                found = {step: loss for step, loss in found.items() if step <= event["resumed_from"]}
+            if event["type"] == "step":
+                found[event["step"]] = event["loss"]
+    return found
+
+
+def train(workspace: Workspace, run: str, **changes: object) -> Session:
+    session = Session.new(workspace, small_config(**changes), run=run, say=quiet)
+    assert session.train() == 0
+    return session
+
+
+def interrupt_at(workspace: Workspace, run: str, step: int, **changes: object) -> None:
+    session = Session.new(workspace, small_config(**changes), run=run, say=quiet)
+
+    def stop(event: dict[str, object]) -> None:
+        if event["type"] == "step" and event["step"] == step:
+            signal.raise_signal(signal.SIGTERM)
+
+    assert session.train((stop,)) == 3
+
+
+# 37 windows an epoch and 4 a step: these steps lie at an epoch's start, on a border, within the second and third epoch.
+@pytest.mark.parametrize("step", [1, 9, 10, 20])
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+def test_interrupted_at_any_step(workspace: Workspace, step: int, optimizer: str) -> None:
+    changes = {"training__max_steps": 24, "model__dropout": 0.1, "training__optimizer": optimizer}
+    whole = train(workspace, "whole", **changes)
+    interrupt_at(workspace, "parted", step, **changes)
+    resumed = Session.resume(workspace, "parted", say=quiet)
+    assert resumed.resumed is not None
+    assert resumed.resumed.step == step
+    assert resumed.train() == 0
+    assert losses(resumed.directory) == losses(whole.directory)
+    ours, theirs = (load(directory / "final_model.pt") for directory in (resumed.directory, whole.directory))
+    assert all(torch.equal(ours.weights[name], theirs.weights[name]) for name in theirs.weights)
+
+
+def test_killed_and_resumed_from_the_last_checkpoint(workspace: Workspace) -> None:
+    whole = train(workspace, "whole", training__max_steps=400, training__save_every=20)
+    script = (
+        "from minigpt.training.session import Session; from minigpt.workspace import Workspace;"
+        "from tests.conftest import small_config;"
+        f"Session.new(Workspace.find({str(workspace.root)!r}),"
+        "small_config(training__max_steps=400, training__save_every=20), run='killed').train()"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen([sys.executable, "-c", script], env=environment, stdout=subprocess.DEVNULL)
+    directory = workspace.run_directory("killed")
+    deadline = time.monotonic() + 60
+    while not list(directory.glob("checkpoint_step_*.pt")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    resumed = Session.resume(workspace, None, say=quiet)
+    assert resumed.directory == directory
+    assert resumed.train() == 0
+    assert losses(directory) == losses(whole.directory)
+
+
+def test_a_second_life_replays_what_was_set_in_the_first(workspace: Workspace) -> None:
+    from minigpt.jobs import send_command
+
+    session = Session.new(workspace, small_config(training__save_every=4), run="steered", say=quiet)
+
+    def steer(event: dict[str, object]) -> None:
+        if event["type"] == "step" and event["step"] == 6:
+            send_command(session.directory, "set", {"lr_scale": 0.25})
+
+    assert session.train((steer,)) == 0
+    first = losses(session.directory)
+    for name in ("final_model.pt", "best_model.pt", "checkpoint_step_12.pt", "checkpoint_step_8.pt"):
+        (session.directory / name).unlink(missing_ok=True)
+    again = Session.new(workspace, small_config(training__save_every=4), run="other", say=quiet)
+    assert again.train() == 0
+    assert losses(again.directory) != first, "the command had no effect"
+
+
+def test_resuming_a_finished_run_says_how_to_lengthen_it(workspace: Workspace) -> None:
+    train(workspace, "done")
+    with pytest.raises(UserError, match="--epochs"):
+        Session.resume(workspace, "done", say=quiet)
+
+
+def test_more_of_a_finished_run_climbs_again(workspace: Workspace) -> None:
+    train(workspace, "done")
+    said: list[str] = []
+    session = Session.resume(workspace, "done", steps=20, say=said.append)
+    assert session.train() == 0
+    assert max(losses(session.directory)) == 20
+    assert any("climbs again" in line for line in said)
+
+
+def test_a_changed_corpus_is_refused(workspace: Workspace) -> None:
+    interrupt_at(workspace, "run", 3)
+    document = next((workspace.data / "tale" / "documents").iterdir())
+    document.write_text(document.read_text() + "And more.\n")
+    manifest = workspace.data / "tale" / "corpus.toml"
+    text = manifest.read_text()
+    digest = next(line for line in text.splitlines() if line.startswith("content_hash"))
+    manifest.write_text(text.replace(digest, 'content_hash = "0"'))
+    with pytest.raises(UserError, match="has changed"):
+        Session.resume(workspace, "run", say=quiet)
+
+
+def test_a_running_run_is_not_resumed(workspace: Workspace) -> None:
+    from minigpt.jobs import RunLock
+
+    interrupt_at(workspace, "run", 3)
+    with RunLock(workspace.run_directory("run")), pytest.raises(UserError, match="training right now"):
+        Session.resume(workspace, "run", say=quiet)
+
+
+def test_a_checkpoint_copied_away_goes_on_in_a_run_of_its_own(workspace: Workspace, tmp_path: Path) -> None:
+    interrupt_at(workspace, "run", 3)
+    copy = tmp_path / "elsewhere.pt"
+    copy.write_bytes((workspace.run_directory("run") / "interrupted_checkpoint.pt").read_bytes())
+    session = Session.resume(workspace, str(copy), say=quiet)
+    assert session.train() == 0
+    assert session.directory.parent == workspace.checkpoints
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["elsewhere.pt", "workspace"]
