@@ -84,7 +84,7 @@ def from_mapping(data: Mapping[str, Any], where: str) -> Config:
     sections = list(Config.__struct_fields__)
     for section, table in data.items():
         if section not in sections:
-            hint = nearest(section, sections) or _moved(section)
+            hint = _moved(section) or nearest(section, sections)
             problems.append(f"{where}: there is no section [{section}].{hint} Sections are {', '.join(sections)}.")
         elif not isinstance(table, Mapping):
             problems.append(f"{where}: {section} must be a table, written [{section}].")
@@ -125,7 +125,7 @@ def with_values(
 def _suggestion(key: str) -> str:
     known = list(settings())
     name = key.rpartition(".")[2]
-    elsewhere = [other for other in known if other.rpartition(".")[2] == name]
+    elsewhere = [item.key for item in settings().values() if name in (item.name, *item.about.aliases)]
     return f" Did you mean {elsewhere[0]!r}?" if elsewhere else nearest(key, known)
 
 

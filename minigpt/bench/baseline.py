@@ -2,7 +2,7 @@
 
     recipe = Recipe()
     model = TextbookGPT(recipe, vocab_size=65)
-    for loss in training(model, random_windows(tokens, recipe), recipe): ...
+    for loss in training(model, make_optimizer(model, recipe), random_windows(tokens, recipe), recipe): ...
 
 Architecture, optimizer and figures are those of nanoGPT (https://github.com/karpathy/nanoGPT), with the settings its
 README gives for Shakespeare by character on a CPU; the code is our own. It shares nothing with the rest of MiniGPT but
@@ -130,22 +130,27 @@ def learning_rate(recipe: Recipe, step: int) -> float:
     return recipe.min_learning_rate + share * (recipe.learning_rate - recipe.min_learning_rate)
 
 
-def training(model: TextbookGPT, batches: Iterator[Batch], recipe: Recipe) -> Iterator[float]:
-    """Train for the recipe's steps; yield each step's loss, the mean nats a token, after its update."""
+def make_optimizer(model: TextbookGPT, recipe: Recipe) -> torch.optim.Optimizer:
+    """Return AdamW; only matrices and embeddings decay."""
     decayed = [p for p in model.parameters() if p.dim() >= 2]
     others = [p for p in model.parameters() if p.dim() < 2]
-    device = decayed[0].device.type
-    optimizer = torch.optim.AdamW(
+    return torch.optim.AdamW(
         [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}],
         betas=(recipe.beta1, recipe.beta2),
-        fused=True if device == "cuda" else None,
+        fused=True if model.head.weight.device.type == "cuda" else None,
     )
+
+
+def training(
+    model: TextbookGPT, optimizer: torch.optim.Optimizer, batches: Iterator[Batch], recipe: Recipe
+) -> Iterator[float]:
+    """Train for the recipe's steps; yield each step's loss, the mean nats a token, after its update."""
     network = torch.compile(model) if recipe.compile else model
     for step in range(recipe.steps):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(recipe, step)
         inputs, targets = next(batches)
-        with mixed_precision(device):
+        with mixed_precision(inputs.device.type):
             loss = F.cross_entropy(network(inputs).flatten(0, 1), targets.flatten())
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), recipe.max_grad_norm)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from minigpt.bench.baseline import Recipe, TextbookGPT, random_windows, training
+from minigpt.bench.baseline import Recipe, TextbookGPT, make_optimizer, random_windows, training
 from minigpt.config import Config
 from minigpt.device import choose, cpu_threads
 from minigpt.text.prepare import prepare, resolve
@@ -63,4 +63,5 @@ def baseline_run(folder: str, corpus: str, recipe: Recipe, seed: int) -> Baselin
     train, validation = (prepared.split(name) for name in ("train", "validation"))
     model = TextbookGPT(recipe, prepared.tokenizer.vocab_size).to(kind)
     batches = random_windows(train.read(0, train.tokens), recipe, kind)
-    return BaselineRun(model, training(model, batches, recipe), validation.read(0, validation.tokens))
+    losses = training(model, make_optimizer(model, recipe), batches, recipe)
+    return BaselineRun(model, losses, validation.read(0, validation.tokens))

@@ -109,9 +109,7 @@ def ours(folder: str, corpus: str, size: dict[str, int], settings: dict[str, Any
 def baseline(folder: str, corpus: str, size: dict[str, int], compiled: bool) -> Result:
     """Time the textbook loop's steps."""
     shape = Size(**size)
-    recipe = Recipe(
-        shape.n_layers, shape.n_heads, shape.width, shape.context, shape.batch, tanh_gelu=True, compile=compiled
-    )
+    recipe = Recipe(shape.n_layers, shape.n_heads, shape.width, shape.context, shape.batch, compile=compiled)
     run = baseline_run(folder, corpus, recipe, seed=0)
     for _ in range(WARMUP_STEPS):
         next(run.losses)

@@ -142,13 +142,13 @@ class LoadedModel:
         return self.stream_tokens(ids, messages[-1].content, self.settings(**changes))
 
     def encode_prompt(self, prompt: str) -> list[int]:
-        """Return the prompt's token ids, led by the mark that separates documents where the tokenizer has one."""
-        start = [] if self.tokenizer.end_of_text is None else [self.tokenizer.end_of_text]
-        ids = [*start, *self.tokenizer.encode(prompt)]
+        """Return the prompt's token ids; for an empty one, what stands before a text in the training data."""
+        ids = self.tokenizer.encode(prompt)
+        if not ids and self.separated and self.tokenizer.end_of_text is not None:
+            return [self.tokenizer.end_of_text]
+        ids = ids or self.tokenizer.encode("\n")
         if not ids:
-            raise UserError(
-                "This model's tokenizer has no mark for the start of a text: give a --prompt to go on from."
-            )
+            raise UserError("This model knows no mark for the start of a text: give a --prompt to go on from.")
         return ids
 
     def stream_tokens(self, ids: list[int], prompt: str, settings: GenerationSettings) -> Iterator[str]:

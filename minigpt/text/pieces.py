@@ -15,8 +15,8 @@ QWEN2_PATTERN = (
 LLAMA3_PATTERN = QWEN2_PATTERN.replace(r"\p{N}|", r"\p{N}{1,3}|")
 
 # Pieces of this many characters are fastest; one long string takes ten times as long.
-PIECE = 32_768
-BATCH = 64 * PIECE
+PIECE = 65_536
+BATCH = 32 * PIECE
 
 # Where a text may be cut without changing its tokens: after newlines with a non-space on both sides (GPT-2's pattern
 # allows only a single one), or, where none comes, between a letter and a space that a letter follows.

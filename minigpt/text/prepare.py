@@ -26,7 +26,7 @@ from minigpt.text.documents import Document
 from minigpt.text.shards import ShardWriter, TokenSplit
 from minigpt.text.sources import DocumentSource, add_path
 from minigpt.text.splits import SPLITS, SplitPlan
-from minigpt.text.storage import atomic_directory, write_file
+from minigpt.text.storage import atomic_directory, shown, write_file
 from minigpt.text.tokenizer import Tokenizer, choose_kind, fitting_vocab_size
 from minigpt.workspace import Workspace
 
@@ -85,12 +85,12 @@ def resolve(workspace: Workspace, name_or_path: str) -> Corpus:
     if not name_or_path or "\0" in name_or_path:
         raise UserError(f"{name_or_path!r} is no corpus: give a name, a file, a folder, or {SAMPLE}.")
     path = Path(name_or_path).expanduser()
-    named = workspace.data / name_or_path
-    if path.name == name_or_path and (named / MANIFEST).is_file():
-        return Corpus.open(named)
-    if (path / MANIFEST).is_file():
-        return Corpus.open(path)
-    return add_path(workspace, path)
+    candidates = [workspace.data / path, path] if path.name == name_or_path else [path]
+    try:
+        directory = next((folder for folder in candidates if (folder / MANIFEST).is_file()), None)
+    except OSError as error:
+        raise UserError(f"Cannot look up {shown(path)} ({error.strerror}): give another name or path.") from error
+    return add_path(workspace, path) if directory is None else Corpus.open(directory)
 
 
 def create_sample(workspace: Workspace, name: str, characters: int, seed: int) -> Corpus:
@@ -288,7 +288,7 @@ def _complete_manifest(directory: Path) -> ShardsManifest | None:
 def _open(directory: Path, corpus: Corpus, tokenizer_note: str) -> Prepared:
     manifest = _complete_manifest(directory)
     if manifest is None:
-        raise UserError(f"The token shards in {directory} are damaged: remove that folder and start again.")
+        raise UserError(f"The token shards in {shown(directory)} are damaged: remove that folder and start again.")
     return Prepared(
         directory=directory,
         tokenizer=Tokenizer.load(directory / TOKENIZER_FILE),

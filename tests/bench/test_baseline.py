@@ -10,7 +10,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from minigpt.bench.baseline import Batch, Recipe, TextbookGPT, generate, learning_rate, training, whole_loss
+from minigpt.bench.baseline import (
+    Batch,
+    Recipe,
+    TextbookGPT,
+    generate,
+    learning_rate,
+    make_optimizer,
+    training,
+    whole_loss,
+)
 from minigpt.config import Config, ModelSettings
 from minigpt.inference.evaluate import evaluate
 from minigpt.model.gpt import GPT, GPTConfig
@@ -24,7 +33,7 @@ from minigpt.workspace import Workspace
 VOCAB_SIZE = 29
 RECIPE = Recipe(
     n_layers=2, n_heads=4, width=32, context=16, batch=4, steps=6, warmup=2, learning_rate=1e-2,
-    min_learning_rate=1e-3, bias=True, tanh_gelu=True,
+    min_learning_rate=1e-3, max_grad_norm=0.5, bias=True, tanh_gelu=True,
 )  # fmt: skip
 
 
@@ -120,7 +129,6 @@ def session(workspace: Workspace) -> Session:
         "training.max_grad_norm": RECIPE.max_grad_norm,
         "training.device": "cpu",
         "training.precision": "float32",
-        "training.threads": 1,
     }
     return Session.new(workspace, with_values(Config(), values, "test"), say=lambda line: None)
 
@@ -139,7 +147,7 @@ def test_the_trainer_takes_textbook_steps(text: Workspace, tmp_path: Path) -> No
     events = []
     with Recorder(tmp_path, "cpu", 1, (events.append,)) as recorder:
         trainer = ready.trainer(recorder)
-        expected = list(training(textbook, batches_of(trainer), RECIPE))
+        expected = list(training(textbook, make_optimizer(textbook, RECIPE), batches_of(trainer), RECIPE))
         for _ in range(RECIPE.steps):
             trainer.train_step()
         trainer.drain()
@@ -149,6 +157,10 @@ def test_the_trainer_takes_textbook_steps(text: Workspace, tmp_path: Path) -> No
     assert [event["learning_rate"] for event in steps] == pytest.approx(rates)
     assert min(event["grad_norm"] for event in steps) > RECIPE.max_grad_norm  # so clipping was at work
     after = textbook.state_dict()
-    assert (after["head.weight"] - before).abs().mean() > 10 * RECIPE.learning_rate / RECIPE.steps
+    assert not torch.allclose(after["head.weight"], before, atol=1e-2)
     for name, weight in ready.model.state_dict().items():
+        if name.endswith("qkv.bias"):
+            # A constant in all keys changes no attention: its gradient is rounding noise, which Adam makes large.
+            keys = slice(RECIPE.width, 2 * RECIPE.width)
+            weight[keys] = after[name][keys] = 0
         torch.testing.assert_close(weight, after[name], atol=2e-4, rtol=1e-3, msg=name)

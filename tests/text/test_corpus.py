@@ -52,9 +52,7 @@ def test_a_file_becomes_a_corpus_and_is_kept_as_it_was(workspace: Workspace, tmp
         (b"one\r\ntwo\rthree\n", "one\ntwo\rthree\n"),
     ],
 )
-def test_text_is_read_in_the_encoding_it_has(
-    workspace: Workspace, tmp_path: Path, content: bytes, text: str
-) -> None:
+def test_text_is_read_in_the_encoding_it_has(workspace: Workspace, tmp_path: Path, content: bytes, text: str) -> None:
     corpus = add_path(workspace, write(tmp_path / "text.txt", content))
     assert [document.text for document in corpus.documents()] == [text]
 
@@ -65,11 +63,14 @@ def test_a_guessed_encoding_is_said(workspace: Workspace, tmp_path: Path) -> Non
     assert "cp1252" in corpus.manifest.sources[0].notes[0]
 
 
-def test_a_long_text_keeps_its_newlines_and_characters_across_blocks(workspace: Workspace, tmp_path: Path) -> None:
-    # Odd offsets, so that a block of a power of two ends inside "é" and between "\r" and "\n".
-    text = "é" + "abc\r\nde é\r\n" * 800_000 + "\r"
-    corpus = add_path(workspace, write(tmp_path / "long.txt", text))
+@pytest.mark.parametrize("block_bytes", [1, 2, 3, 7, 12])
+def test_newlines_and_characters_survive_the_blocks_of_reading(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block_bytes: int
+) -> None:
+    monkeypatch.setattr("minigpt.text.documents.BLOCK_BYTES", block_bytes)
+    text = "abc\r\nde é\r\r\n" * 20 + "\r"
     expected = text.replace("\r\n", "\n")
+    corpus = add_path(workspace, write(tmp_path / "long.txt", text))
     assert next(corpus.documents()).text == expected
     blocks = list(corpus.text_blocks())
     assert len(blocks) > 1
@@ -152,9 +153,7 @@ def test_a_missing_path_is_refused(workspace: Workspace, tmp_path: Path) -> None
         add_path(workspace, tmp_path / "nowhere.txt")
 
 
-def test_an_unreadable_file_is_refused(
-    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unreadable_file_is_refused(workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "secret.txt", "x")
 
     def refuse(*_: object, **__: object) -> None:

@@ -1,0 +1,296 @@
+from __future__ import annotations
+
+import itertools
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from minigpt.errors import UserError
+from minigpt.text import sample
+from minigpt.text.corpus import Corpus, Document, Message
+from minigpt.text.prepare import Prepared, create_sample, prepare, resolve
+from minigpt.text.shards import read_shard
+from minigpt.text.sources import DocumentSource
+from minigpt.text.tokenizer import Tokenizer
+from minigpt.workspace import Workspace
+
+LONE = "".join(f"Line {i}: the quick brown fox, naïve — jumps.\n" for i in range(400))
+DOCUMENTS = [Document(f"Story {i}. " + "The end. " * (i % 7 + 1)) for i in range(200)] + [
+    Document(messages=(Message("user", f"Why {i}?"), Message("assistant", "Because."))) for i in range(100)
+]
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    return Workspace(tmp_path / "workspace")
+
+
+@pytest.fixture
+def lone(workspace: Workspace, tmp_path: Path) -> Corpus:
+    (tmp_path / "lone.txt").write_text(LONE, encoding="utf-8")
+    return resolve(workspace, str(tmp_path / "lone.txt"))
+
+
+@pytest.fixture
+def several(workspace: Workspace) -> Corpus:
+    return Corpus.create(workspace, "several", DocumentSource("test", "here", DOCUMENTS))
+
+
+def make(corpus: Corpus, kind: str = "char", validation: float = 0.1, test: float = 0.05, **more: object) -> Prepared:
+    return prepare(
+        corpus,
+        tokenizer_kind=kind,
+        vocab_size=300,
+        validation_fraction=validation,
+        test_fraction=test,
+        **more,  # type: ignore[arg-type]
+    )
+
+
+def texts(prepared: Prepared, split: str) -> list[str]:
+    """The documents of a split as they can be read back from its shards."""
+    ids = np.concatenate([read_shard(path) for path in prepared.splits[split]] or [np.empty(0, int)]).tolist()
+    documents: list[list[int]] = [[]]
+    for token in ids:
+        if token == prepared.tokenizer.end_of_text:
+            documents.append([])
+        else:
+            documents[-1].append(token)
+    return [prepared.tokenizer.decode(document, skip_special_tokens=False) for document in documents if document]
+
+
+def expected_text(document: Document) -> str:
+    return document.text or "".join(f"<|{m.role}|>{m.content}<|end|>" for m in document.messages)
+
+
+@pytest.mark.parametrize("kind", ["char", "word", "bpe"])
+def test_a_lone_text_is_split_by_position(lone: Corpus, kind: str) -> None:
+    prepared = make(lone, kind, 0.1, 0.05)
+    first, second = int(len(LONE) * 0.85), int(len(LONE) * 0.95)
+    parts = {"train": LONE[:first], "validation": LONE[first:second], "test": LONE[second:]}
+    for split, part in parts.items():
+        if kind != "word":
+            assert texts(prepared, split) == [part]
+        assert prepared.bytes[split] == len(part.encode())
+        assert prepared.tokens[split] == prepared.split(split).tokens == len(prepared.tokenizer.encode(part))
+    assert not prepared.conversations
+
+
+def test_shakespeare_is_split_as_nanogpt_splits_it(workspace: Workspace, tmp_path: Path) -> None:
+    text = ("abcdefghi\n" * 111_540)[:1_115_394]  # as long as tinyshakespeare
+    (tmp_path / "shakespeare.txt").write_text(text)
+    prepared = make(resolve(workspace, str(tmp_path / "shakespeare.txt")), "char", 0.1, 0)
+    assert prepared.tokens == {"train": 1_003_854, "validation": 111_540, "test": 0}
+    assert prepared.splits["test"] == []
+
+
+def test_the_blocks_of_a_long_text_leave_no_trace(lone: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = {split: texts(make(lone, "bpe"), split) for split in ("train", "validation", "test")}
+    tokens = make(lone, "bpe").tokens
+    shutil.rmtree(lone.directory / "shards")
+    monkeypatch.setattr("minigpt.text.documents.BLOCK_BYTES", 1001)
+    again = make(lone, "bpe", tokenizer=None)
+    assert {split: texts(again, split) for split in whole} == whole
+    assert again.tokens == tokens
+
+
+def test_a_char_tokenizer_knows_the_characters_of_all_splits(workspace: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("a" * 100 + "ż", encoding="utf-8")
+    prepared = make(resolve(workspace, str(tmp_path / "text.txt")), "char", 0.1, 0)
+    assert texts(prepared, "validation")[0].endswith("ż")
+
+
+@pytest.mark.parametrize("kind", ["char", "bpe"])
+def test_each_document_comes_once_with_its_join(several: Corpus, kind: str) -> None:
+    prepared = make(several, kind)
+    by_split = {split: texts(prepared, split) for split in ("train", "validation", "test")}
+    assert sorted(itertools.chain(*by_split.values())) == sorted(map(expected_text, DOCUMENTS))
+    assert 15 < len(by_split["validation"]) < 50
+    assert 4 < len(by_split["test"]) < 30
+    for split in by_split:
+        last = prepared.split(split).read(prepared.tokens[split] - 1, prepared.tokens[split])
+        assert last.tolist() == [prepared.tokenizer.end_of_text]
+    assert prepared.conversations
+    assert sum(prepared.bytes.values()) == several.manifest.bytes
+
+
+def test_a_document_stays_in_its_split_when_others_are_added(workspace: Workspace, several: Corpus) -> None:
+    more = [*(Document(f"New {i}") for i in range(50)), *reversed(DOCUMENTS)]
+    larger = Corpus.create(workspace, "larger", DocumentSource("test", "here", more))
+    for split in ("train", "validation", "test"):
+        before, after = set(texts(make(several), split)), set(texts(make(larger), split))
+        assert before == after & set(map(expected_text, DOCUMENTS))
+
+
+@pytest.mark.parametrize(("count", "empty"), [(1, {"validation", "test"}), (2, {"test"}), (3, set()), (10, set())])
+def test_small_collections_leave_no_split_empty(workspace: Workspace, count: int, empty: set[str]) -> None:
+    # The same document twice must not be in two splits.
+    documents = [document for document in DOCUMENTS[-count:] for _ in range(2)]
+    corpus = Corpus.create(workspace, "few", DocumentSource("test", "here", documents))
+    prepared = make(corpus, "char", 0.02, 0.02)
+    by_split = {split: texts(prepared, split) for split in prepared.splits}
+    assert {split for split, found in by_split.items() if not found} == empty
+    assert sorted(itertools.chain(*by_split.values())) == sorted(map(expected_text, documents))
+    assert sum(len(set(found)) for found in by_split.values()) == count
+
+
+def test_shards_are_reused_until_something_changes(several: Corpus, workspace: Workspace) -> None:
+    first = make(several)
+    before = [path.stat().st_mtime_ns for path in sorted(first.directory.iterdir())]
+    phases: list[str] = []
+    again = make(several, progress=lambda phase, done: phases.append(phase))
+    assert again.directory == first.directory
+    assert [path.stat().st_mtime_ns for path in sorted(first.directory.iterdir())] == before
+    assert phases == []
+
+    directories = {
+        first.directory,
+        make(several, "bpe").directory,
+        make(several, validation=0.2).directory,
+        make(several, test=0.0).directory,
+        make(several, tokenizer=Tokenizer.train("char", ["abc"], 0)).directory,
+        make(several, tokenizer=Tokenizer.train("char", ["abcd"], 0)).directory,
+    }
+    assert len(directories) == 6
+    other = Corpus.create(workspace, "other", DocumentSource("test", "here", DOCUMENTS[1:]))
+    assert make(other).directory.name != first.directory.name
+
+
+@pytest.mark.parametrize("damage", ["truncate", "remove", "tokenizer", "manifest"])
+def test_damaged_shards_are_made_again(several: Corpus, damage: str) -> None:
+    prepared = make(several)
+    shard = prepared.splits["train"][0]
+    whole = shard.read_bytes()
+    if damage == "truncate":
+        shard.write_bytes(whole[:-2])
+    elif damage == "remove":
+        shard.unlink()
+    elif damage == "tokenizer":
+        (prepared.directory / "tokenizer.json").unlink()
+    else:
+        (prepared.directory / "shards.toml").write_text("splits = 3")
+    again = make(several)
+    assert again.directory == prepared.directory
+    assert shard.read_bytes() == whole
+    assert again.tokens == prepared.tokens
+
+
+def test_a_given_tokenizer_is_used(several: Corpus) -> None:
+    tokenizer = Tokenizer.train("char", ["The end."], 0)
+    prepared = make(several, "bpe", tokenizer=tokenizer)
+    assert prepared.tokenizer.to_json() == tokenizer.to_json()
+    assert "as given" in prepared.tokenizer_note
+
+
+def test_the_note_says_what_was_chosen_now_and_not_by_whoever_prepared_first(lone: Corpus) -> None:
+    automatic, asked = make(lone, "auto"), make(lone, "char")
+    assert automatic.directory == asked.directory
+    assert "too few" in automatic.tokenizer_note
+    assert "as asked for" in asked.tokenizer_note
+
+
+def test_progress_goes_from_phase_to_phase(several: Corpus) -> None:
+    seen: list[tuple[str, float]] = []
+    make(several, "bpe", progress=lambda phase, done: seen.append((phase, done)))
+    assert list(dict.fromkeys(phase for phase, _ in seen)) == ["training the tokenizer", "tokenising"]
+    tokenising = [done for phase, done in seen if phase == "tokenising"]
+    assert tokenising == sorted(tokenising)
+    assert tokenising[-1] == 1
+    assert all(0 <= done <= 1 for _, done in seen)
+
+
+@pytest.mark.parametrize(("validation", "test"), [(0.5, 0.5), (-0.1, 0.0), (1.0, 0.0), (float("nan"), 0.0)])
+def test_fractions_must_leave_something_to_train_on(lone: Corpus, validation: float, test: float) -> None:
+    with pytest.raises(UserError, match="leave nothing to train on"):
+        make(lone, validation=validation, test=test)
+
+
+def test_a_failure_midway_leaves_no_shards(several: Corpus) -> None:
+    def fail(phase: str, done: float) -> None:
+        if phase == "tokenising":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        make(several, progress=fail)
+    assert list((several.directory / "shards").iterdir()) == []
+    assert make(several).tokens["train"] > 0
+
+
+def script(corpus: Corpus, progress: str) -> list[str]:
+    code = f"""
+import os, signal, sys
+from pathlib import Path
+from minigpt.text.corpus import Corpus
+from minigpt.text.prepare import prepare
+def progress(phase, done): {progress}
+corpus = Corpus.open(Path({str(corpus.directory)!r}))
+print(prepare(corpus, tokenizer_kind="char", vocab_size=300, validation_fraction=0.1, test_fraction=0.05,
+              progress=progress).directory.name)
+assert "torch" not in sys.modules
+"""
+    return [sys.executable, "-c", code]
+
+
+def test_a_killed_process_leaves_no_half_shards(several: Corpus) -> None:
+    kill = "phase == 'tokenising' and os.kill(os.getpid(), signal.SIGKILL)"
+    assert subprocess.run(script(several, kill)).returncode == -9
+    shards = several.directory / "shards"
+    assert [path.name[0] for path in shards.iterdir()] == ["."]
+    prepared = make(several)
+    assert list(shards.iterdir()) == [prepared.directory]
+
+
+def test_two_processes_that_prepare_the_same_both_end_well(several: Corpus) -> None:
+    processes = [
+        subprocess.Popen(script(several, "pass"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    results = [process.communicate(timeout=60) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], results
+    assert results[0] == results[1]
+    assert [path.name for path in (several.directory / "shards").iterdir()] == [results[0][0].strip()]
+
+
+def test_another_process_may_finish_first(several: Corpus) -> None:
+    done = []
+
+    def other_finishes(phase: str, fraction: float) -> None:
+        if not done:
+            done.append(True)
+            done.append(make(several))
+
+    prepared = make(several, progress=other_finishes)
+    assert prepared.directory == done[1].directory
+    assert list((several.directory / "shards").iterdir()) == [prepared.directory]
+
+
+def test_the_sample_is_made_on_first_use(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sample, "DEFAULT_CHARACTERS", 20_000)
+    first = resolve(workspace, "sample")
+    assert "Made the built-in corpus" in first.note
+    assert list(first.documents()) == list(sample.documents(20_000, 0))
+    again = resolve(workspace, "sample")
+    assert (again.directory, again.note) == (first.directory, "")
+
+
+def test_samples_of_any_size_have_names_of_their_own(workspace: Workspace) -> None:
+    corpus = create_sample(workspace, "small", 5_000, 3)
+    assert list(resolve(workspace, "small").documents()) == list(sample.documents(5_000, 3))
+    assert "seed 3" in corpus.manifest.sources[0].origin
+    with pytest.raises(UserError, match="already"):
+        create_sample(workspace, "small", 5_000, 3)
+
+
+def test_a_corpus_is_found_by_name_or_by_its_folder(workspace: Workspace, several: Corpus) -> None:
+    assert resolve(workspace, "several").manifest == several.manifest
+    assert resolve(workspace, str(several.directory)).manifest == several.manifest
+
+
+@pytest.mark.parametrize("name", ["", "nothing-here", "../nothing", "a\0b", "x" * 300])
+def test_what_is_not_there_is_said_so(workspace: Workspace, name: str) -> None:
+    with pytest.raises(UserError):
+        resolve(workspace, name)
