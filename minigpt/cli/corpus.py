@@ -11,7 +11,7 @@ from minigpt.cli.main import say
 from minigpt.config import Config
 from minigpt.errors import UserError, printable
 from minigpt.text.corpus import MANIFEST, Corpus
-from minigpt.text.prepare import Prepared, create_sample, prepare, resolve
+from minigpt.text.prepare import Prepared, create_sample, prepare_for, resolve
 from minigpt.workspace import Workspace
 
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
@@ -91,13 +91,7 @@ def _show(corpus: Corpus, as_json: bool) -> int:
 
 
 def _prepare(corpus: Corpus, config: Config, as_json: bool) -> int:
-    prepared = prepare(
-        corpus,
-        tokenizer_kind=config.tokenizer.kind,
-        vocab_size=config.tokenizer.vocab_size,
-        validation_fraction=config.corpus.validation_fraction,
-        test_fraction=config.corpus.test_fraction,
-    )
+    prepared = prepare_for(corpus, config)
     figures = _figures(prepared)
     if as_json:
         write_json(figures)

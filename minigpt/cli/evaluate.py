@@ -7,7 +7,7 @@ import argparse
 from minigpt.cli.common import add_model_argument, find_model, workspace_of, write_json
 from minigpt.cli.main import say
 from minigpt.errors import UserError, printable
-from minigpt.text.prepare import prepare, resolve
+from minigpt.text.prepare import prepare_for, resolve
 
 
 def add_eval_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,14 +36,8 @@ def run_eval(options: argparse.Namespace) -> int:
     corpus = resolve(workspace_of(options), options.corpus or config.corpus.name)
     if corpus.note:
         say(corpus.note)
-    choices = {
-        "tokenizer_kind": config.tokenizer.kind,
-        "vocab_size": config.tokenizer.vocab_size,
-        "validation_fraction": config.corpus.validation_fraction,
-        "test_fraction": config.corpus.test_fraction,
-    }
     # The text has to be cut as the model learned it.
-    prepared = prepare(corpus, **choices, tokenizer=model.tokenizer)
+    prepared = prepare_for(corpus, config, model.tokenizer.to_json())
     split = prepared.split(options.split)
     if split.tokens < 2:
         raise UserError(

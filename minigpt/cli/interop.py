@@ -24,7 +24,7 @@ def run_import(options: argparse.Namespace) -> int:
         raise UserError(f"There is a run {options.name!r} already: choose another name.")
     from minigpt.interop.huggingface import import_directory
     from minigpt.model.checkpoint import save
-    from minigpt.text.corpus import atomic_directory, write_file
+    from minigpt.text.storage import atomic_directory, write_file
 
     checkpoint = import_directory(options.directory)
     workspace.require_writable()

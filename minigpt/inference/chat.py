@@ -14,7 +14,7 @@ import msgspec
 
 from minigpt.config import GenerationSettings
 from minigpt.inference.generate import LoadedModel
-from minigpt.text.corpus import Message
+from minigpt.text.documents import Message
 
 
 @dataclass

