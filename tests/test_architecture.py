@@ -81,4 +81,3 @@ def test_most_of_it_needs_no_torch() -> None:
     lines = "; ".join(f"import minigpt.{module}" for module in TORCH_FREE)
     script = f"import sys; {lines}; sys.exit('torch' in sys.modules or 'textual' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script]).returncode == 0
-

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from minigpt.bench import BENCHES, Row, run
+from minigpt.bench import BENCHES, Row, run, speedrun
 from minigpt.bench.measure import Bench, Task, compare, run_process
 from minigpt.bench.measure import measure as measure_tasks
 from minigpt.errors import JobFailed, UserError
@@ -39,15 +39,25 @@ def test_speedrun(tmp_path: Path) -> None:
     tokens = rows["speedrun sample: tokens read"]
     assert tokens.value == 3 * 16 * 64
     assert tokens.baseline_value == 3 * 12 * 64
-    seconds = rows["speedrun sample: training time to the baseline's loss"]
     loss = rows["speedrun sample: validation loss"]
     assert loss.ratio is None
-    if loss.value <= loss.baseline_value:
-        assert seconds.ratio == pytest.approx(seconds.baseline_value / seconds.value)
-        assert not seconds.note
-    else:
-        assert seconds.ratio is None
-        assert "not reached" in seconds.note
+    seconds = rows["speedrun sample: training time to the baseline's loss"]
+    assert (seconds.ratio is None) == (loss.high > loss.baseline_value)
+
+
+@pytest.mark.parametrize(("losses", "reached"), [((1.7, 1.8, 1.9), True), ((1.7, 1.8, 1.91), False)])
+def test_a_speedrun_counts_when_every_seed_reaches_the_baseline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, losses: tuple[float, ...], reached: bool
+) -> None:
+    ours = [{"seconds": 3.0, "loss": loss, "tokens": 10} for loss in losses]
+    baseline = [{"seconds": 60.0, "loss": loss, "tokens": 100} for loss in (1.88, 1.9, 1.95)]
+    measured_already = {"speedrun.ours": iter(ours), "speedrun.baseline": iter(baseline)}
+    monkeypatch.setattr("minigpt.bench.measure.run_process", lambda task: next(measured_already[task.function]))
+    seconds, loss, tokens = speedrun.rows(Bench(Workspace(tmp_path), ("x",), True, lambda line: None, quick=False))
+    assert seconds.ratio == (20.0 if reached else None)
+    assert ("not reached" in seconds.note) != reached
+    assert (loss.value, loss.high, loss.baseline_value) == (1.8, max(losses), 1.9)
+    assert tokens.ratio == 10.0
 
 
 def test_generate(tmp_path: Path) -> None:
