@@ -60,6 +60,8 @@ _MODULES = {
 }
 # GPT-2 keeps the matrices of its blocks the other way round: (inputs, outputs).
 _GPT2_TRANSPOSED = re.compile(r"\.(attention|mlp)\.\w+\.weight$")
+# What is turned by RoPE, or scaled before it is.
+_ROTATED = re.compile(r"\.self_attn\.(q|k)_(proj|norm)\.")
 # Tables that older versions saved although they follow from the configuration.
 _COMPUTED = re.compile(r"\.attn\.(masked_)?bias$|\.rotary_emb\.inv_freq$")
 _SHARD_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\.safetensors")
@@ -225,7 +227,8 @@ def _import_weights(config: GPTConfig, theirs: dict[str, Tensor], directory: Pat
         for name, count in zip(names[ours], rows, strict=True):
             shape = [count, *like.shape[1:]]
             part = _checked(theirs[name], name, shape[::-1] if _transposed(config, ours) else shape, directory)
-            parts.append(part.t() if _transposed(config, ours) else part)
+            part = part.t() if _transposed(config, ours) else part
+            parts.append(_reordered(part, 2, config) if _ROTATED.search(name) else part)
         # A copy in memory of our own, whatever becomes of the file.
         weights[ours] = torch.cat(parts).to(torch.float32).contiguous()
     if config.tied_embeddings:
@@ -243,6 +246,16 @@ def _checked(tensor: Tensor, name: str, shape: list[int], directory: Path) -> Te
     return tensor
 
 
+def _reordered(rows: Tensor, groups: int, config: GPTConfig) -> Tensor:
+    """Deal each head's rows out: of `groups` groups, the first row of each, then the second of each, and so on.
+
+    RoPE turns pairs of rows. Theirs stand half a head apart, ours side by side: 2 groups bring theirs into our order,
+    head_dim / 2 groups bring ours into theirs.
+    """
+    heads = rows.reshape(-1, groups, config.head_dim // groups, *rows.shape[1:])
+    return heads.transpose(1, 2).reshape(rows.shape)
+
+
 def _export_weights(checkpoint: Checkpoint) -> dict[str, Tensor]:
     config = checkpoint.model_config
     theirs = {}
@@ -252,6 +265,7 @@ def _export_weights(checkpoint: Checkpoint) -> dict[str, Tensor]:
         names = _their_names(config, ours)
         for name, part in zip(names, tensor.split(_row_counts(config, len(tensor), len(names))), strict=True):
             part = part.t() if _transposed(config, ours) else part
+            part = _reordered(part, config.head_dim // 2, config) if _ROTATED.search(name) else part
             theirs[name] = part.to(torch.float32).clone(memory_format=torch.contiguous_format)
     return theirs
 

@@ -19,9 +19,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from minigpt.config import Family, ModelSettings
-
-# Up to this length plain matrix products beat the fused attention kernel on CPUs (forward and backward, measured).
-PLAIN_ATTENTION_LENGTH = 512
+from minigpt.model.layers import KVCache, attend, make_norm, rms_norm, rotate, rotation_table
 
 FAMILIES: dict[str, dict[str, Any]] = {
     "gpt2": {
@@ -95,31 +93,6 @@ class GPTConfig(msgspec.Struct, frozen=True, kw_only=True):
         return ModelSettings(**values)
 
 
-def make_norm(config: GPTConfig, width: int) -> nn.Module:
-    if config.norm == "layernorm":
-        return nn.LayerNorm(width, config.norm_epsilon)
-    return nn.RMSNorm(width, config.norm_epsilon)
-
-
-class KVCache:
-    """Keys and values of the tokens seen so far: (layers, batch, n_kv_heads, capacity, head_dim)."""
-
-    def __init__(self, config: GPTConfig, batch: int, capacity: int, like: Tensor) -> None:
-        shape = (config.n_layers, batch, config.n_kv_heads, capacity, config.head_dim)
-        self.keys = torch.zeros(shape, dtype=like.dtype, device=like.device)
-        self.values = torch.zeros_like(self.keys)
-        self.capacity = capacity
-        self.length = 0
-
-    def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Append (batch, n_kv_heads, time, head_dim); return everything so far. The caller advances `length`."""
-        end = self.length + keys.size(2)
-        assert end <= self.capacity, "the cache is full"
-        self.keys[layer, :, :, self.length : end] = keys
-        self.values[layer, :, :, self.length : end] = values
-        return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
-
-
 class Attention(nn.Module):
     """Causal self-attention with grouped queries; queries, keys and values come from one matrix."""
 
@@ -137,72 +110,22 @@ class Attention(nn.Module):
             self.k_norm = nn.Parameter(torch.ones(config.head_dim))
         self.qk_norm = config.qk_norm
 
-    def forward(self, x: Tensor, rotation: tuple[Tensor, Tensor] | None, cache: KVCache | None = None) -> Tensor:
+    def forward(self, x: Tensor, rotation: Tensor | None, cache: KVCache | None = None) -> Tensor:
         """(batch, time, d_model) -> the same shape."""
         batch, time, _ = x.shape
         heads = self.qkv(x).view(batch, time, -1, self.head_dim)
         qk, v = heads.split([self.n_heads + self.n_kv_heads, self.n_kv_heads], dim=2)
         if self.qk_norm:
             scale = torch.cat([self.q_norm.expand(self.n_heads, -1), self.k_norm.expand(self.n_kv_heads, -1)])
-            qk = F.rms_norm(qk, (self.head_dim,), None, self.epsilon) * scale
+            qk = rms_norm(qk, scale, self.epsilon)
         if rotation is not None:
-            qk = rotate(qk, *rotation)
+            qk = rotate(qk, rotation)
         q, k = qk.to(v.dtype).transpose(1, 2).split([self.n_heads, self.n_kv_heads], dim=1)
         v = v.transpose(1, 2)
         if cache is not None:
             k, v = cache.extend(self.layer, k, v)
         y = attend(q, k, v, self.dropout if self.training else 0.0)
         return F.dropout(self.output(y), self.dropout, self.training)
-
-
-def attend(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0) -> Tensor:
-    """Causal attention; the queries are the last ones of the sequence the keys cover.
-
-    q (batch, n_heads, time, head_dim), k and v (batch, n_kv_heads, length, head_dim) -> (batch, time, width)
-    """
-    batch, n_heads, time, head_dim = q.shape
-    length = k.size(2)
-    if time == 1:
-        # One new token may look at everything: one product per key head, its group of queries side by side.
-        q = q.view(batch, k.size(1), -1, head_dim)
-        weights = (q @ k.transpose(2, 3)).mul_(head_dim**-0.5).softmax(dim=-1)
-        return (weights @ v).view(batch, 1, -1)
-    if n_heads != k.size(1):
-        k = k.repeat_interleave(n_heads // k.size(1), dim=1)
-        v = v.repeat_interleave(n_heads // v.size(1), dim=1)
-    if q.device.type == "cpu" and length <= PLAIN_ATTENTION_LENGTH:
-        y = _plain_attention(q, k, v, dropout)
-    elif time == length:
-        y = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
-    else:
-        seen = torch.ones(time, length, dtype=torch.bool, device=q.device).tril(length - time)
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=seen, dropout_p=dropout)
-    return y.transpose(1, 2).reshape(batch, time, n_heads * head_dim)
-
-
-def _plain_attention(q: Tensor, k: Tensor, v: Tensor, dropout: float) -> Tensor:
-    batch, n_heads, time, head_dim = q.shape
-    length = k.size(2)
-    future = torch.full((time, length), -math.inf, dtype=q.dtype, device=q.device).triu(length - time + 1)
-    scores = torch.baddbmm(
-        future, q.reshape(-1, time, head_dim), k.reshape(-1, length, head_dim).transpose(1, 2), alpha=head_dim**-0.5
-    )
-    weights = F.dropout(scores.softmax(dim=-1), dropout, dropout > 0)
-    return torch.bmm(weights, v.reshape(-1, length, head_dim)).view(batch, n_heads, time, head_dim)
-
-
-def rotation_table(config: GPTConfig) -> tuple[Tensor, Tensor]:
-    """Return cosines and signed sines of RoPE (arXiv:2104.09864), each (max_seq_len, 1, head_dim)."""
-    pairs = torch.arange(0, config.head_dim, 2, dtype=torch.float32) / config.head_dim
-    # The reciprocal of the power, not a negative power, as in `transformers`: far along, the last bit is visible.
-    angles = torch.outer(torch.arange(config.max_seq_len, dtype=torch.float32), 1.0 / config.rope_base**pairs)
-    cos, sin = angles.cos(), angles.sin()
-    return torch.cat([cos, cos], dim=-1).unsqueeze(1), torch.cat([-sin, sin], dim=-1).unsqueeze(1)
-
-
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn each pair (x[i], x[i + head_dim/2]) by its position's angle: (batch, time, heads, head_dim)."""
-    return x * cos + x.roll(x.size(-1) // 2, dims=-1) * sin
 
 
 class MLP(nn.Module):
@@ -237,7 +160,7 @@ class Block(nn.Module):
         self.mlp_norm = make_norm(config, config.d_model)
         self.mlp = MLP(config)
 
-    def forward(self, x: Tensor, rotation: tuple[Tensor, Tensor] | None, cache: KVCache | None = None) -> Tensor:
+    def forward(self, x: Tensor, rotation: Tensor | None, cache: KVCache | None = None) -> Tensor:
         """(batch, time, d_model) -> the same shape."""
         x = x + self.attention(self.attention_norm(x), rotation, cache)
         return x + self.mlp(self.mlp_norm(x))
@@ -246,8 +169,7 @@ class Block(nn.Module):
 class GPT(nn.Module):
     """A decoder-only transformer."""
 
-    cos: Tensor
-    sin: Tensor
+    rotation: Tensor
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
@@ -256,9 +178,7 @@ class GPT(nn.Module):
         if config.position == "learned":
             self.position_embedding = nn.Embedding(config.max_seq_len, config.d_model)
         else:
-            self.register_buffer("cos", torch.empty(config.max_seq_len, 1, config.head_dim), persistent=False)
-            self.register_buffer("sin", torch.empty(config.max_seq_len, 1, config.head_dim), persistent=False)
-            self.fill_tables()
+            self.register_buffer("rotation", rotation_table(config), persistent=False)
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.n_layers))
         self.norm = make_norm(config, config.d_model)
         self.head = nn.Linear(config.d_model, config.vocab_size, bias=False)
@@ -280,7 +200,7 @@ class GPT(nn.Module):
         if self.config.position == "learned":
             x = x + self.position_embedding.weight[start:end]
         else:
-            rotation = self.cos[start:end].to(x.dtype), self.sin[start:end].to(x.dtype)
+            rotation = self.rotation[start:end]
         x = F.dropout(x, self.config.dropout, self.training)
         for block in self.blocks:
             if self.gradient_checkpointing and self.training:
@@ -302,9 +222,7 @@ class GPT(nn.Module):
     def fill_tables(self) -> None:
         """Compute what follows from the configuration alone and is not saved with the weights."""
         if self.config.position == "rope":
-            cos, sin = rotation_table(self.config)
-            self.cos.copy_(cos)
-            self.sin.copy_(sin)
+            self.rotation.copy_(rotation_table(self.config))
 
     @torch.no_grad()
     def initialise(self) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, Qwen3Config
 
 from minigpt.config import ModelSettings
-from minigpt.model import gpt
+from minigpt.model import layers as gpt
 from minigpt.model.gpt import GPT, GPTConfig, KVCache
 
 VOCAB_SIZE = 61
