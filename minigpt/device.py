@@ -126,7 +126,7 @@ def tune_process(device: Device) -> None:
         _keep_freed_memory()
         # Zeros are rare in activations, but denormals are common early in training and many times slower.
         torch.set_flush_denormal(True)
-        if _prefers_onednn():
+        if prefers_onednn():
             torch.set_float32_matmul_precision("medium")
 
 
@@ -143,7 +143,8 @@ def _keep_freed_memory() -> None:
     mallopt(trim_threshold, 2**31 - 1)
 
 
-def _prefers_onednn() -> bool:
+@cache
+def prefers_onednn() -> bool:
     """Whether float32 products should go to oneDNN instead of MKL, which runs at half speed on AMD's processors.
 
     Decided by what the processor is, not by a race between the two: a resumed run must take the same way again.

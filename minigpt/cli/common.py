@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -16,6 +16,9 @@ from minigpt.errors import UserError
 from minigpt.presets import allowed, with_values
 from minigpt.runs import best_checkpoint, find_run
 from minigpt.workspace import Workspace
+
+if TYPE_CHECKING:
+    from minigpt.inference.generate import LoadedModel
 
 
 def workspace_of(options: argparse.Namespace) -> Workspace:
@@ -108,3 +111,13 @@ def find_model(options: argparse.Namespace) -> Path:
     if name is None:
         say(f"Model: {directory.name}, {path.name}")
     return path
+
+
+def open_model(path: Path, device: str) -> LoadedModel:
+    """Load a checkpoint, and have this process compute as fast as the trainer does."""
+    # Torch comes with these: only when the arguments are known to be good.
+    import minigpt
+    from minigpt.device import choose, tune_process
+
+    tune_process(choose(device))
+    return minigpt.load(path, device)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from minigpt.cli.common import add_model_argument, find_model, workspace_of, write_json
+from minigpt.cli.common import add_model_argument, find_model, open_model, workspace_of, write_json
 from minigpt.cli.main import say
 from minigpt.errors import UserError, printable
 from minigpt.text.prepare import prepare_for, resolve
@@ -28,10 +28,9 @@ def run_eval(options: argparse.Namespace) -> int:
         if value is not None and value < 1:
             raise UserError(f"--{name.replace('_', '-')} {value} is not allowed: give a number of tokens, 1 or more.")
     path = find_model(options)
-    import minigpt
     from minigpt.inference.evaluate import evaluate
 
-    model = minigpt.load(path, options.device)
+    model = open_model(path, options.device)
     config = model.config
     corpus = resolve(workspace_of(options), options.corpus or config.corpus.name)
     if corpus.note:

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from minigpt.cli.common import add_model_argument, add_setting_flags, find_model, given_settings, write_json
+from minigpt.cli.common import add_model_argument, add_setting_flags, find_model, given_settings, open_model, write_json
 from minigpt.cli.main import say
 from minigpt.config import GenerationSettings
 from minigpt.errors import UserError, printable
@@ -58,9 +58,7 @@ def _add_device(parser: argparse.ArgumentParser) -> None:
 
 def _open(options: argparse.Namespace) -> Any:
     path = find_model(options)
-    import minigpt  # torch comes with it: only when the arguments are known to be good
-
-    return minigpt.load(path, options.device)
+    return open_model(path, options.device)
 
 
 def _settings(options: argparse.Namespace, own: GenerationSettings, model_config: Any) -> GenerationSettings:

@@ -62,12 +62,17 @@ def choose_token(
 
 @torch.inference_mode()
 def generate_tokens(
-    model: GPT, prompt: Tensor, settings: GenerationSettings, generator: torch.Generator | None = None
+    model: GPT,
+    prompt: Tensor,
+    settings: GenerationSettings,
+    generator: torch.Generator | None = None,
+    suppressed: Sequence[int] = (),
 ) -> Iterator[Tensor]:
     """Yield one new token a row, (batch, 1), for ever; prompt (batch, time) with at least one token.
 
-    When the context is full, its last half is read again and the text goes on.
+    Tokens in `suppressed` are never chosen. When the context is full, its last half is read again and the text goes on.
     """
+    never = torch.tensor(list(suppressed), dtype=torch.long, device=prompt.device)
     context = model.config.max_seq_len
     prompt = prompt[:, -context:]
     # The weights' own type: the cache must hold what the network computes.
@@ -75,6 +80,8 @@ def generate_tokens(
     logits = model(prompt, cache, last_only=True)[:, -1]
     text = prompt
     while True:
+        if suppressed:
+            logits.index_fill_(1, never, -torch.inf)
         token = choose_token(logits, text, settings, generator)
         text = torch.cat([text, token], dim=1)
         yield token
@@ -159,8 +166,9 @@ class LoadedModel:
         held = max((len(stop) for stop in settings.stop), default=1) - 1
         started = time.perf_counter()
         try:
+            ends = (self.tokenizer.end_of_text, self.tokenizer.end)
             for token in self._tokens(ids, settings):
-                if token in self._ends():
+                if token in ends:
                     sample.finish_reason = "end"
                     break
                 sample.tokens += 1
@@ -181,16 +189,15 @@ class LoadedModel:
         finally:
             sample.tokens_per_s = sample.tokens / max(time.perf_counter() - started, 1e-9)
 
-    def _ends(self) -> set[int]:
-        marks = (self.tokenizer.end_of_text, self.tokenizer.end, self.tokenizer.user)
-        return {mark for mark in marks if mark is not None}
-
     def _tokens(self, ids: list[int], settings: GenerationSettings) -> Iterator[int]:
         kind = self.device.kind
         generator = torch.Generator(kind if kind == "cuda" else "cpu")
         generator.manual_seed(secrets.randbits(63) if settings.seed is None else settings.seed)
         prompt = torch.tensor([ids], device=kind)
-        tokens = generate_tokens(self.network, prompt, settings, generator if kind != "mps" else None)
+        # Who speaks is decided by the conversation, not by the model; the other two say nothing at all.
+        marks = (self.tokenizer.user, self.tokenizer.assistant, self.tokenizer.unknown, self.tokenizer.pad)
+        suppressed = [mark for mark in marks if mark is not None]
+        tokens = generate_tokens(self.network, prompt, settings, generator if kind != "mps" else None, suppressed)
         for _ in range(settings.max_new_tokens):
             yield int(next(tokens))
 

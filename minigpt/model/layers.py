@@ -10,11 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.amp import custom_bwd, custom_fwd
 
+from minigpt.device import prefers_onednn
+
 if TYPE_CHECKING:
     from minigpt.model.gpt import GPTConfig
 
-# Up to this length plain matrix products beat the fused attention kernel on CPUs (forward and backward, measured).
-PLAIN_ATTENTION_LENGTH = 512
+# Where MKL is slow, plain matrix products through oneDNN beat the fused attention kernel up to this length.
+PLAIN_ATTENTION_LENGTH = 512 if prefers_onednn() else 0
 
 
 def rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
@@ -69,7 +71,7 @@ class RMSNorm(nn.Module):
 
 def make_norm(config: GPTConfig, width: int) -> nn.Module:
     if config.norm == "layernorm":
-        return nn.LayerNorm(width, config.norm_epsilon)
+        return nn.LayerNorm(width, config.norm_epsilon, bias=config.bias)
     return RMSNorm(width, config.norm_epsilon)
 
 
