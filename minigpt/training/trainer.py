@@ -246,13 +246,16 @@ class Trainer:
         return True
 
     def _give_up(self) -> None:
-        good = [name for name in (BEST, INTERRUPTED) if (self.directory / name).exists()]
+        # The bad updates were skipped, so the weights are those before them, unless they had overflowed already.
+        if not (self.directory / BEST).exists() and all(p.isfinite().all() for p in self.model.parameters()):
+            self._save(BEST)
+        good = BEST if (self.directory / BEST).exists() else "no file: none was good"
         rate = "training.muon_learning_rate and " if self.settings.optimizer == "muon" else ""
         self.recorder.notice(
             "error",
             "diverged",
             f"{BAD_UPDATES_IN_A_ROW} updates in a row were not finite numbers, so the run ends. "
-            f"The last good weights are in {good[0] if good else 'no file yet'}. "
+            f"The last good weights are in {good}. "
             f"Start again with half of {rate}training.learning_rate, or more warmup_steps.",
         )
         raise Ended("loss or gradient not finite", EXIT_FAILED)
