@@ -124,8 +124,6 @@ def tune_process(device: Device) -> None:
         torch.set_float32_matmul_precision("high")
     elif device.kind == "cpu":
         _keep_freed_memory()
-        # Zeros are rare in activations, but denormals are common early in training and many times slower.
-        torch.set_flush_denormal(True)
         if prefers_onednn():
             torch.set_float32_matmul_precision("medium")
 

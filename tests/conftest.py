@@ -34,7 +34,7 @@ SMALL = {
 }
 
 
-def tale(words: int = 600) -> str:
+def tale(words: int = 150) -> str:
     """Return a text with some order in it, the same every time."""
     nouns, verbs = ["cat", "dog", "bird", "fish", "child"], ["sees", "likes", "finds", "calls"]
     sentences = [

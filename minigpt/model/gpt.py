@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from minigpt.config import Family, ModelSettings
-from minigpt.model.layers import KVCache, attend, make_norm, rms_norm, rotate, rotation_table
+from minigpt.model.layers import KVCache, attend, drop, make_norm, rms_norm, rotate, rotation_table
 
 FAMILIES: dict[str, dict[str, Any]] = {
     "gpt2": {
@@ -125,7 +125,7 @@ class Attention(nn.Module):
         if cache is not None:
             k, v = cache.extend(self.layer, k, v)
         y = attend(q, k, v, self.dropout if self.training else 0.0)
-        return F.dropout(self.output(y), self.dropout, self.training)
+        return drop(self.output(y), self.dropout, self.training)
 
 
 class MLP(nn.Module):
@@ -147,7 +147,7 @@ class MLP(nn.Module):
             x = F.silu(gate) * x
         else:
             x = F.gelu(x, approximate="tanh")
-        return F.dropout(self.down(x), self.dropout, self.training)
+        return drop(self.down(x), self.dropout, self.training)
 
 
 class Block(nn.Module):
@@ -201,7 +201,7 @@ class GPT(nn.Module):
             x = x + self.position_embedding.weight[start:end]
         else:
             rotation = self.rotation[start:end]
-        x = F.dropout(x, self.config.dropout, self.training)
+        x = drop(x, self.config.dropout, self.training)
         for block in self.blocks:
             if self.gradient_checkpointing and self.training:
                 x = checkpoint(block, x, rotation, use_reentrant=False)

@@ -69,6 +69,11 @@ class RMSNorm(nn.Module):
         return rms_norm(x, self.weight, self.epsilon)
 
 
+def drop(x: Tensor, share: float, training: bool) -> Tensor:
+    """Dropout that costs nothing when there is none: when one token at a time is generated, every call counts."""
+    return F.dropout(x, share) if training and share > 0 else x
+
+
 def make_norm(config: GPTConfig, width: int) -> nn.Module:
     if config.norm == "layernorm":
         return nn.LayerNorm(width, config.norm_epsilon, bias=config.bias)
@@ -98,22 +103,23 @@ def rotate(x: Tensor, rotation: Tensor) -> Tensor:
 
 
 class KVCache:
-    """Keys and values of the tokens seen so far: (layers, batch, n_kv_heads, capacity, head_dim)."""
+    """Keys and values of the tokens seen so far, for each layer: (batch, n_kv_heads, capacity, head_dim)."""
 
     def __init__(self, config: GPTConfig, batch: int, capacity: int, like: Tensor) -> None:
-        shape = (config.n_layers, batch, config.n_kv_heads, capacity, config.head_dim)
-        self.keys = torch.zeros(shape, dtype=like.dtype, device=like.device)
-        self.values = torch.zeros_like(self.keys)
+        shape = (batch, config.n_kv_heads, capacity, config.head_dim)
+        self.keys = [like.new_zeros(shape) for _ in range(config.n_layers)]
+        self.values = [like.new_zeros(shape) for _ in range(config.n_layers)]
         self.capacity = capacity
         self.length = 0
 
     def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Append (batch, n_kv_heads, time, head_dim); return everything so far. The caller advances `length`."""
-        end = self.length + keys.size(2)
+        time = keys.size(2)
+        end = self.length + time
         assert end <= self.capacity, "the cache is full"
-        self.keys[layer, :, :, self.length : end] = keys
-        self.values[layer, :, :, self.length : end] = values
-        return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
+        self.keys[layer].narrow(2, self.length, time).copy_(keys)
+        self.values[layer].narrow(2, self.length, time).copy_(values)
+        return self.keys[layer].narrow(2, 0, end), self.values[layer].narrow(2, 0, end)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0) -> Tensor:
@@ -124,10 +130,9 @@ def attend(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0) -> Tensor:
     batch, n_heads, time, head_dim = q.shape
     length = k.size(2)
     if time == 1:
-        # One new token may look at everything: one product per key head, its group of queries side by side.
-        q = q.reshape(batch, k.size(1), -1, head_dim)
-        weights = (q @ k.transpose(2, 3)).mul(head_dim**-0.5).softmax(dim=-1)
-        return (weights @ v).reshape(batch, 1, -1)
+        # One new token may look at everything.
+        y = F.scaled_dot_product_attention(q, k, v, enable_gqa=n_heads != k.size(1))
+        return y.reshape(batch, 1, n_heads * head_dim)
     if n_heads != k.size(1):
         k = k.repeat_interleave(n_heads // k.size(1), dim=1)
         v = v.repeat_interleave(n_heads // v.size(1), dim=1)

@@ -52,7 +52,7 @@ def interrupt_at(workspace: Workspace, run: str, step: int, **changes: object) -
     assert session.train((stop,)) == 3
 
 
-# 37 windows an epoch and 4 a step: these steps lie at an epoch's start, on a border, within the second and third epoch.
+# About ten steps an epoch: these lie at its start, before and after its end, and within the third.
 @pytest.mark.parametrize("step", [1, 9, 10, 20])
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])
 def test_interrupted_at_any_step(workspace: Workspace, step: int, optimizer: str) -> None:
