@@ -36,5 +36,6 @@ def run_bench(options: argparse.Namespace) -> int:
     for row in rows:
         ratio = "" if row.ratio is None else f"  {row.ratio:.2f} x"
         against = "" if row.baseline_value is None else f"  {row.baseline}: {number(row.baseline_value)}"
-        print(f"{row.name:<40} {number(row.value):>12} {row.unit}{against}{ratio}")
+        note = f"  ({row.note})" if row.note else ""
+        print(f"{row.name:<52} {number(row.value):>12} {row.unit}{against}{ratio}{note}")
     return 0

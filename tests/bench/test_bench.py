@@ -51,8 +51,13 @@ def test_a_speedrun_counts_when_every_seed_reaches_the_baseline(
 ) -> None:
     ours = [{"seconds": 3.0, "loss": loss, "tokens": 10} for loss in losses]
     baseline = [{"seconds": 60.0, "loss": loss, "tokens": 100} for loss in (1.88, 1.9, 1.95)]
-    measured_already = {"speedrun.ours": iter(ours), "speedrun.baseline": iter(baseline)}
-    monkeypatch.setattr("minigpt.bench.measure.run_process", lambda task: next(measured_already[task.function]))
+    # The first length falls short on one seed, whatever the second does.
+    short = [{"seconds": 2.0, "loss": loss, "tokens": 5} for loss in (1.8, 1.8, 2.0)]
+    first, second = (str(steps) for steps in speedrun.LENGTHS)
+    measured_already = {first: iter(short), second: iter(ours), "None": iter(baseline)}
+    monkeypatch.setattr(
+        "minigpt.bench.measure.run_process", lambda task: next(measured_already[str(task.arguments["steps"])])
+    )
     seconds, loss, tokens = speedrun.rows(Bench(Workspace(tmp_path), ("x",), True, lambda line: None, quick=False))
     assert seconds.ratio == (20.0 if reached else None)
     assert ("not reached" in seconds.note) != reached
