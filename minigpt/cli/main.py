@@ -124,6 +124,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever read our output has gone (`| head`); nothing is wrong, but Python would complain at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        where = f" {error.filename}" if error.filename else ""
+        say(f"The system refused{where}: {error.strerror or error}. Nothing that was saved before is lost.")
+        return EXIT_FAILED
     except Exception as error:  # noqa: BLE001 - the last line of defence: no traceback reaches a user's screen
         return report_bug(error)
 

@@ -65,6 +65,7 @@ class Controls:
                 while self.paused and not self.stop_reason:
                     time.sleep(PAUSE_POLL_SECONDS)
                     self._obey_new()
+            self.trainer.restart_clock()
 
     def _obey_new(self) -> None:
         for command in self.commands.poll():
@@ -105,7 +106,7 @@ class Controls:
         elif name == "checkpoint":
             trainer.save_step()
         elif name == "evaluate":
-            trainer.validate()
+            trainer.evaluate_now()
         elif name == "sample":
             prompt = args.get("prompt")
             if prompt is not None and not isinstance(prompt, str):

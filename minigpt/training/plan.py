@@ -13,6 +13,7 @@ from typing import Any
 from minigpt.config import Config, TrainingSettings
 from minigpt.device import Device
 from minigpt.model.gpt import GPTConfig
+from minigpt.model.layers import PLAIN_ATTENTION_LENGTH
 
 DEFAULT_EPOCHS = 10
 EVALUATIONS_A_RUN = 10
@@ -75,7 +76,10 @@ def make_plan(config: Config, shape: GPTConfig, windows_per_epoch: int, device: 
         windows_per_step=windows_per_step,
         windows_per_epoch=windows_per_epoch,
         tokens_per_window=shape.max_seq_len,
-        micro_batch_size=min(training.batch_size, training.micro_batch_size or fitting_batch(shape, device)),
+        micro_batch_size=min(
+            training.batch_size,
+            training.micro_batch_size or fitting_batch(shape, device, training.gradient_checkpointing),
+        ),
         eval_every=eval_every,
         eval_tokens=training.eval_tokens or max(FEWEST_EVALUATED_TOKENS, int(tokens * EVALUATED_SHARE)),
         save_every=training.save_every or every,
@@ -95,13 +99,15 @@ def planned_steps(training: TrainingSettings, windows_per_epoch: int) -> int:
     return max(1, min(limits))
 
 
-def activation_bytes_per_token(shape: GPTConfig, precision: str, checkpointing: bool) -> int:
+def activation_bytes_per_token(shape: GPTConfig, device: Device, checkpointing: bool) -> int:
     """Estimate what the backward pass keeps of one token: each layer's inputs, and the predictions in float32."""
-    size = 4 if precision == "float32" else 2
+    size = 4 if device.precision == "float32" else 2
     heads = shape.n_heads * shape.head_dim
     kv = shape.n_kv_heads * shape.head_dim
     hidden = shape.d_ff * (4 if shape.activation == "swiglu" else 2)
-    one_layer = 6 * shape.d_model + 5 * heads + 4 * kv + hidden + 2 * shape.n_heads * shape.max_seq_len
+    one_layer = 6 * shape.d_model + 5 * heads + 4 * kv + hidden
+    if device.kind == "cpu" and shape.max_seq_len <= PLAIN_ATTENTION_LENGTH:
+        one_layer += 2 * shape.n_heads * shape.max_seq_len  # scores and weights; the fused kernel keeps neither
     layers = shape.d_model * shape.n_layers + one_layer if checkpointing else one_layer * shape.n_layers
     return size * layers + shape.vocab_size * (8 + size)
 
@@ -112,10 +118,10 @@ def state_bytes(parameters: int, matrix_parameters: int, optimizer: str) -> int:
     return 4 * (2 * parameters + by_muon + 2 * (parameters - by_muon))
 
 
-def fitting_batch(shape: GPTConfig, device: Device, checkpointing: bool = False) -> int:
+def fitting_batch(shape: GPTConfig, device: Device, checkpointing: bool) -> int:
     """Return how many windows pass through the network at once, by estimate, in half of the device's memory."""
     room = device.memory // 2
-    windows = room // (activation_bytes_per_token(shape, device.precision, checkpointing) * shape.max_seq_len)
+    windows = room // (activation_bytes_per_token(shape, device, checkpointing) * shape.max_seq_len)
     if device.kind == "cpu":
         windows = min(windows, CPU_TOKENS_AT_ONCE // shape.max_seq_len)
     return max(1, int(windows))
@@ -126,7 +132,7 @@ def memory_estimate(
 ) -> int:
     """Estimate the bytes a run needs on its device."""
     training = config.training
-    per_token = activation_bytes_per_token(shape, device.precision, training.gradient_checkpointing)
+    per_token = activation_bytes_per_token(shape, device, training.gradient_checkpointing)
     activations = per_token * plan.micro_batch_size * plan.tokens_per_window
     return state_bytes(parameters, matrices, training.optimizer) + activations
 

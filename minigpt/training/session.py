@@ -211,6 +211,7 @@ class Session:
             "corpus": self.config.corpus.name,
             "family": self.config.model.family,
             "parameters": self.model.parameter_count(),
+            "tokens": self.text.train.tokens,
             "flops_per_token": self.model.flops_per_token(),
             "device": self.device.label,
             "precision": self.device.precision,

@@ -9,7 +9,6 @@ two steps: evaluate, sample, save, and obey the person.
 
 from __future__ import annotations
 
-import math
 import time
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -21,14 +20,12 @@ from torch import Tensor
 
 from minigpt.config import Config
 from minigpt.device import Device, peak_flops
-from minigpt.inference.evaluate import Evaluation, evaluate
-from minigpt.inference.generate import LoadedModel
 from minigpt.model.checkpoint import BEST, EPOCH, FINAL, INTERRUPTED, STEP, save
 from minigpt.model.gpt import GPT
-from minigpt.text.documents import Message
 from minigpt.text.shards import TokenSplit, Windows
 from minigpt.text.tokenizer import Tokenizer
 from minigpt.training.controls import Controls
+from minigpt.training.observer import Observer
 from minigpt.training.optimizer import Optimizer, rate_factor
 from minigpt.training.plan import Plan
 from minigpt.training.recorder import Recorder
@@ -39,8 +36,6 @@ FIRST_SAVE_SECONDS = 30
 SAVE_SECONDS = 600
 # An accelerator works ahead of us: asking for each step's loss would make it wait.
 DRAIN_SECONDS = 0.5
-SAMPLE_TOKENS = 80
-SAMPLE_SEED = 1234
 
 EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED = 0, 1, 3
 
@@ -87,8 +82,9 @@ class Trainer:
         self.precision = getattr(torch, device.precision)
         self.model, self.text, self.recorder = model, text, recorder
         self.windows = Windows(text.train, model.config.max_seq_len, config.training.seed)
-        self.byte_lengths = text.tokenizer.token_byte_lengths()
+        self.observer = Observer(self)
         self.optimizer = Optimizer(model, self.settings, self._muon_dtype())
+        model.gradient_checkpointing = self.settings.gradient_checkpointing
         self.network: Any = torch.compile(model.loss) if self.settings.compile else model.loss
         self.controls = Controls(self)
         self.saved_at = time.monotonic()
@@ -200,6 +196,10 @@ class Trainer:
         if not waits or time.monotonic() - self._clock > DRAIN_SECONDS:
             self.drain()
 
+    def restart_clock(self) -> None:
+        """Begin to count tokens a second anew: what came before was not training."""
+        self._clock = time.monotonic()
+
     def drain(self) -> None:
         """Fetch the figures of the steps since the last call from the device, and record them."""
         if not self._undrained:
@@ -266,8 +266,8 @@ class Trainer:
         self.controls.obey()
         if self.controls.stop_reason:
             self.drain()
-            with self.recorder.during("saving"):
-                self._save(INTERRUPTED)
+            if not self._save(INTERRUPTED):
+                raise Ended(f"{self.controls.stop_reason}, but the last steps could not be saved", EXIT_FAILED)
             raise Ended(f"interrupted ({self.controls.stop_reason})", EXIT_INTERRUPTED)
 
     def _after_step(self) -> None:
@@ -286,8 +286,7 @@ class Trainer:
             names.append(EPOCH.format(epoch))
         if names:
             self.drain()
-            with self.recorder.during("saving"):
-                self._save(*names)
+            self._save(*names)
         self._stop_early()
 
     def _step_save_due(self) -> bool:
@@ -315,67 +314,17 @@ class Trainer:
             raise Ended("stopped early: no more progress", EXIT_DONE)
 
     def validate(self) -> bool:
-        """Measure the loss on a fixed part of each split; return True when these weights are the best yet."""
+        """Evaluate; return True when these weights are the best yet."""
         self.drain()
-        improved = False
-        with self.recorder.during("evaluating"):
-            for split in (self.text.train, self.text.validation):
-                if split.tokens < 2:
-                    continue
-                result = self._evaluate(split, self.plan.eval_tokens)
-                if split is self.text.validation:
-                    improved = self._compare_with_best(result.loss)
-                self._record_evaluation(split.name, result, improved and split is self.text.validation)
-        self._clock = time.monotonic()
+        improved = self.observer.validate()
+        self.restart_clock()
         return improved
 
-    def _validate_whole(self) -> None:
-        """Measure the loss on the whole validation split, where the evaluations so far used a part of it."""
-        if self.text.validation.tokens > self.plan.eval_tokens:
-            with self.recorder.during("evaluating"):
-                self._record_evaluation("validation", self._evaluate(self.text.validation, None), False, whole=True)
-
-    def _evaluate(self, split: TokenSplit, limit: int | None) -> Evaluation:
-        return evaluate(self.model, split.shards, self.byte_lengths, limit, precision=self.precision)
-
-    def _record_evaluation(self, split: str, result: Evaluation, best: bool, whole: bool = False) -> None:
-        self.recorder.event(
-            "eval",
-            split=split,
-            step=self.progress.step,
-            epoch=self.progress.position / self.windows.count,
-            tokens=result.tokens,
-            loss=result.loss,
-            perplexity=result.perplexity,
-            bits_per_byte=result.bits_per_byte,
-            accuracy=result.accuracy,
-            best=best,
-            whole=whole,
-        )
-
-    def _compare_with_best(self, loss: float) -> bool:
-        progress = self.progress
-        if math.isfinite(loss) and (progress.best_loss is None or loss < progress.best_loss):
-            progress.best_loss, progress.best_step, progress.evaluations_without_gain = loss, progress.step, 0
-            # Untrained weights are nobody's best model.
-            return progress.step > 0
-        progress.evaluations_without_gain += 1
-        return False
-
     def sample(self, prompt: str | None = None) -> None:
-        """Write what the model says to a prompt, or to each of the run's own, always from the same random numbers."""
+        """Record what the model says to a prompt, or to each of the run's own."""
         self.drain()
-        self.model.eval()
-        text = self.text
-        loaded = LoadedModel(self.model, text.tokenizer, self.config, self.device, text.conversations, text.separated)
-        changes = {"max_new_tokens": SAMPLE_TOKENS, "seed": SAMPLE_SEED}
-        for opening in text.prompts if prompt is None else (prompt,):
-            if text.conversations and opening.endswith("?"):
-                pieces = loaded.reply([Message("user", opening)], **changes)
-            else:
-                pieces = loaded.stream(opening, **changes)
-            self.recorder.event("sample", step=self.progress.step, prompt=opening, text="".join(pieces))
-        self._clock = time.monotonic()
+        self.observer.sample(prompt)
+        self.restart_clock()
 
     # Ends
 
@@ -384,10 +333,10 @@ class Trainer:
         names = [FINAL]
         if self.validate() or not (self.directory / BEST).exists():
             names.append(BEST)
-        self._validate_whole()
-        with self.recorder.during("saving"):
-            self._save(*names)
-            (self.directory / INTERRUPTED).unlink(missing_ok=True)
+        self.observer.validate_whole()
+        if not self._save(*names):
+            raise Ended("the final weights could not be saved", EXIT_FAILED)
+        (self.directory / INTERRUPTED).unlink(missing_ok=True)
         self.recorder.notice("info", "finished", f"Done: {why}.")
 
     def _end(self, reason: str, exit_code: int) -> int:
@@ -397,17 +346,35 @@ class Trainer:
     def save_step(self) -> None:
         """Save now, under the step's name."""
         self.drain()
-        with self.recorder.during("saving"):
-            self._save(STEP.format(self.progress.step))
+        self._save(STEP.format(self.progress.step))
 
-    def _save(self, *names: str) -> None:
+    def evaluate_now(self) -> None:
+        """Evaluate between two steps of the plan, and keep the weights if they are the best yet."""
+        if self.validate():
+            self._save(BEST)
+
+    def _save(self, *names: str) -> bool:
+        """Write one checkpoint under one or more names; return False, having said why, when the disk refuses."""
         paths = [self.directory / name for name in names]
-        save(paths[0], capture(self), also=tuple(paths[1:]))
-        self.saved_at, self.saved_once = time.monotonic(), True
-        for name in names:
-            self.recorder.event("checkpoint", path=name, step=self.progress.step, kind=name.split("_")[0])
-        remove_old_checkpoints(self.directory, self.settings.keep_last)
-        self._clock = time.monotonic()
+        with self.recorder.during("saving"):
+            try:
+                save(paths[0], capture(self), also=tuple(paths[1:]))
+            except OSError as error:
+                self.recorder.notice(
+                    "error",
+                    "save-failed",
+                    f"Cannot write {paths[0]} ({error.strerror or error}). Checkpoints that were there are untouched. "
+                    "Make room or repair the folder: the next save is tried at its time.",
+                )
+                return False
+            finally:
+                self.saved_at, self.saved_once = time.monotonic(), True
+            for name in names:
+                kind = name.removeprefix("checkpoint_").split("_")[0]
+                self.recorder.event("checkpoint", path=name, step=self.progress.step, kind=kind)
+            remove_old_checkpoints(self.directory, self.settings.keep_last)
+        self.restart_clock()
+        return True
 
     def set_cadence(self, name: str, value: int) -> None:
         """Change how often the run evaluates, samples, saves or logs."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils.checkpoint import checkpoint
 
 from minigpt.jobs import EVENTS, LOG, EventReader, send_command
 from minigpt.model.checkpoint import load
@@ -42,6 +43,20 @@ def test_accumulation_changes_nothing(workspace: Workspace, optimizer: str) -> N
     losses = [[event["loss"] for event in of_type(train(workspace, **c)[2], "step")] for c in (whole, parts, small)]
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
     assert losses[2] == pytest.approx(losses[0], rel=1e-4)
+
+
+def test_gradient_checkpointing_changes_memory_alone(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = [event["loss"] for event in of_type(train(workspace)[2], "step")]
+    used: list[object] = []
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        used.append(args[0])
+        return checkpoint(*args, **kwargs)
+
+    monkeypatch.setattr("minigpt.model.gpt.checkpoint", counted)
+    events = train(workspace, training__gradient_checkpointing=True)[2]
+    assert [event["loss"] for event in of_type(events, "step")] == pytest.approx(plain, rel=1e-5)
+    assert len(used) == 12 * 2
 
 
 def test_events_tell_the_whole_story(workspace: Workspace) -> None:
@@ -198,3 +213,27 @@ def test_a_watcher_that_fails_does_not_stop_the_training(workspace: Workspace) -
     _, code, events = train(workspace, Careful(Gone()))
     assert code == 0
     assert len(of_type(events, "step")) == 12
+
+
+def test_a_disk_that_refuses_a_checkpoint_is_told_and_the_run_goes_on(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from minigpt.model import checkpoint as module
+
+    real = module.torch.save
+    attempts: list[object] = []
+
+    def full_at_first(payload: object, file: Any) -> None:
+        attempts.append(file)
+        if len(attempts) == 2:
+            file.write(b"half")
+            raise OSError(28, "No space left on device")
+        real(payload, file)
+
+    monkeypatch.setattr(module.torch, "save", full_at_first)
+    session, code, events = train(workspace)
+    assert code == 0
+    (notice,) = [event for event in of_type(events, "notice") if event["code"] == "save-failed"]
+    assert "No space left" in notice["message"]
+    assert not [path for path in session.directory.iterdir() if path.name.startswith(".")]
+    assert load(session.directory / "final_model.pt").step == 12
