@@ -72,6 +72,8 @@ def choose(kind: str = "auto", precision: str = "auto", threads: int | None = No
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if kind == "auto":
         kind = next(name for name in ("cuda", "mps", "cpu") if available[name])
+    if kind not in available:
+        raise UserError(f"There is no device {kind!r}: choose auto, cpu, cuda or mps.")
     if not available[kind]:
         advice = unusable_gpu_advice() if kind == "cuda" else None
         raise UserError(f"This torch cannot use the device {kind!r}: {advice or 'choose --device cpu or auto'}.")
@@ -191,7 +193,9 @@ def unusable_gpu_advice() -> str | None:
     import torch
 
     gpus = nvidia_gpus()
-    if torch.cuda.is_available() or not gpus:
+    if torch.cuda.is_available():
+        return _missing_kernels_advice()
+    if not gpus:
         return None
     name = gpus[0]["name"]
     if torch.version.cuda is None:
@@ -206,19 +210,49 @@ def unusable_gpu_advice() -> str | None:
     )
 
 
+def _missing_kernels_advice() -> str | None:
+    import torch
+
+    major, minor = torch.cuda.get_device_capability()
+    built_for = torch.cuda.get_arch_list()
+    # Kernels run on later chips of the same generation; PTX, the "compute_" entries, on all later ones.
+    runs = any(
+        (name.startswith("sm_") and version // 10 == major and version <= 10 * major + minor)
+        or (name.startswith("compute_") and version <= 10 * major + minor)
+        for name in built_for
+        if (version := int("".join(filter(str.isdigit, name)) or 0))
+    )
+    if runs or not built_for:
+        return None
+    return (
+        f"{torch.cuda.get_device_name()} (sm_{major}{minor}) is there, but this torch has kernels for "
+        f"{', '.join(built_for)} only; older or newer ones are at "
+        "`pip install --force-reinstall torch --index-url https://download.pytorch.org/whl/cu126` (or cu128, cu130)"
+    )
+
+
 def readings(device_kind: str) -> dict[str, Any]:
-    """Return live figures: host memory and load, and each GPU's. What a device cannot report is absent."""
+    """Return live figures: the computing device's (memory in bytes, utilisation in %, temperature, power), the host's
+    and each GPU's. What a device cannot report is absent.
+    """
     memory = psutil.virtual_memory()
+    load = psutil.cpu_percent()
     found: dict[str, Any] = {
+        "memory": memory.total - memory.available,
+        "memory_total": memory.total,
+        "utilisation": load,
         "host": {
-            "cpu_percent": psutil.cpu_percent(),
+            "cpu_percent": load,
             "memory_used": memory.total - memory.available,
             "memory_total": memory.total,
             "process_memory": psutil.Process().memory_info().rss,
-        }
+        },
     }
     if device_kind == "cuda":
         found["gpus"] = nvidia_gpus()
+        own = found["gpus"][0] if found["gpus"] else {}
+        names = ("memory_total", "utilisation", "temperature", "power")
+        found.update({name: own[name] for name in names if name in own}, memory=own.get("memory_used"))
     return found
 
 

@@ -53,7 +53,7 @@ class RunLock:
             who = f"process {holder.pid}" if holder else "another process"
             raise UserError(
                 f"Run {self._path.parent.name!r} is already at work ({who}): "
-                "wait for it, stop it with `minigpt control stop`, or give this run another name."
+                "wait for it, stop it with `minigpt control RUN stop`, or give this run another name."
             )
         return self
 

@@ -96,11 +96,19 @@ def add_model_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", "--run", dest="model_flag", metavar="MODEL", help="the same, as an option")
 
 
+def names_a_file(name: str) -> bool:
+    """Whether a person means a file by this, rather than a run."""
+    try:
+        return name.endswith(".pt") or Path(name).is_file()
+    except OSError:  # longer than any path
+        return False
+
+
 def find_model(options: argparse.Namespace) -> Path:
     """Return the checkpoint file that the command line names; says which it is where none was named."""
     name = options.model_flag or options.model
-    if name is not None and (name.endswith(".pt") or Path(name).is_file()):
-        return Path(name)
+    if name is not None and names_a_file(name):
+        return Path(name).expanduser()
     directory = find_run(workspace_of(options), name)
     path = best_checkpoint(directory)
     if path is None:
@@ -115,7 +123,6 @@ def find_model(options: argparse.Namespace) -> Path:
 
 def open_model(path: Path, device: str) -> LoadedModel:
     """Load a checkpoint, and have this process compute as fast as the trainer does."""
-    # Torch comes with these: only when the arguments are known to be good.
     import minigpt
     from minigpt.device import choose, tune_process
 

@@ -70,7 +70,8 @@ def _list(workspace: Workspace, as_json: bool) -> int:
         say("There are no corpora yet: `minigpt train` makes the built-in one, `minigpt corpus add PATH` takes yours.")
     for corpus in corpora:
         manifest = corpus.manifest
-        print(f"{manifest.name:<24} {manifest.documents:>9,} documents  {manifest.characters:>14,} characters")
+        name = printable(manifest.name, single_line=True)
+        print(f"{name:<24} {manifest.documents:>9,} documents  {manifest.characters:>14,} characters")
     return 0
 
 
@@ -81,7 +82,8 @@ def _show(corpus: Corpus, as_json: bool) -> int:
         return 0
     sources = "; ".join(f"{source.kind} {source.origin}" for source in manifest.sources)
     print(
-        f"{manifest.name}: {manifest.documents:,} documents ({manifest.conversations:,} conversations), "
+        f"{printable(manifest.name, single_line=True)}: {manifest.documents:,} documents "
+        f"({manifest.conversations:,} conversations), "
         f"{manifest.characters:,} characters\nfrom {printable(sources)}\n"
     )
     for document, _ in zip(corpus.documents(), range(3), strict=False):

@@ -54,7 +54,8 @@ def run_doctor(options: argparse.Namespace) -> int:
     for look in (_python, _torch, _accelerator, _memory, _disk, _terminal, _locking, _logout, _training):
         try:
             check = look(workspace)
-        except (UserError, JobFailed, OSError) as error:
+        except (UserError, JobFailed, OSError, ImportError, RuntimeError) as error:
+            # A broken driver or torch speaks through RuntimeError; the checks after it may still tell why.
             check = Check(look.__name__.strip("_"), False, str(error), "See the message; nothing was changed.")
         checks.append(check)
         if not options.json:

@@ -61,7 +61,7 @@ def run_eval(options: argparse.Namespace) -> int:
         return 0
     bits = "-" if result.bits_per_byte is None else f"{result.bits_per_byte:.4f}"
     print(f"""\
-{printable(str(path))} on the {options.split} split of {corpus.name}, {result.tokens:,} tokens
+{printable(str(path))} on the {options.split} split of {printable(corpus.name)}, {result.tokens:,} tokens
 loss           {result.loss:.4f} nats a token (0 would be perfect)
 perplexity     {result.perplexity:.2f} (as unsure as among so many equally likely tokens)
 bits per byte  {bits} (comparable between tokenizers)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from minigpt.cli.common import add_model_argument, find_model, workspace_of
 from minigpt.cli.main import say
-from minigpt.errors import UserError
+from minigpt.errors import UserError, printable
 from minigpt.presets import to_toml
 from minigpt.runs import BEST, CONFIG
 
@@ -51,6 +51,6 @@ def run_export(options: argparse.Namespace) -> int:
     checkpoint = load(path)
     output = options.output or Path("exports") / f"{path.absolute().parent.name}-hf"
     export_directory(checkpoint, output)
-    print(output)
+    print(printable(str(output)))
     say(f"Exported. In Python: transformers.AutoModelForCausalLM.from_pretrained({str(output)!r})")
     return 0

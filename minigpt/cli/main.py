@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import re
 import sys
 import tempfile
 import traceback
 from collections.abc import Iterator, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from minigpt import __version__
 from minigpt.errors import JobFailed, UserError, printable
@@ -39,6 +40,10 @@ COMMANDS = {
 
 class Parser(argparse.ArgumentParser):
     """Tells mistakes in one sentence that names the nearest option there is."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # What is an abbreviation today may mean something else tomorrow.
+        super().__init__(*args, allow_abbrev=False, **kwargs)
 
     def error(self, message: str) -> NoReturn:
         unknown = re.match(r"unrecognized arguments: (\S+)", message)
@@ -70,14 +75,12 @@ def build_parser(command: str | None) -> Parser:
         prog="minigpt",
         description="Train, steer, inspect and talk to a GPT of your own. Without options, `minigpt train` trains "
         "a small model on built-in text in a few minutes.",
-        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"minigpt {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
     for name, (module, summary) in COMMANDS.items():
         sub = subparsers.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
         if name == command:
-            sub.allow_abbrev = False
             sub.add_argument(
                 "--workspace", metavar="DIR", help="where data/ and checkpoints/ are (default: the current folder)"
             )
@@ -98,13 +101,31 @@ def normalised(arguments: Sequence[str]) -> list[str]:
     return result
 
 
+def without_workspace(arguments: list[str]) -> tuple[list[str], str | None]:
+    """Take --workspace DIR out of the arguments, wherever it stands: every command has it."""
+    for index, argument in enumerate(arguments):
+        if argument == "--":
+            break
+        if argument == "--workspace" and index + 1 < len(arguments):
+            return arguments[:index] + arguments[index + 2 :], arguments[index + 1]
+        if argument.startswith("--workspace="):
+            return arguments[:index] + arguments[index + 1 :], argument.partition("=")[2]
+    return arguments, None
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit code (0 done, 1 failed, 2 bad input, 3 interrupted with everything saved)."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A letter that the terminal has no code for must not end a run.
+            stream.reconfigure(errors="backslashreplace")
     arguments = normalised(sys.argv[1:] if arguments is None else arguments)
     # The command may follow --workspace and the like.
     command = next((word for word in arguments if word in COMMANDS), None)
     try:
+        arguments, workspace = without_workspace(arguments)
         options = build_parser(command).parse_args(arguments)
+        options.workspace = workspace
         if options.command is None:
             build_parser(None).print_help()
             return 0
@@ -128,8 +149,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         where = f" {error.filename}" if error.filename else ""
         say(f"The system refused{where}: {error.strerror or error}. Nothing that was saved before is lost.")
         return EXIT_FAILED
+    except UnicodeError as error:
+        say(f"That text is not UTF-8 ({error.reason if hasattr(error, 'reason') else error}): convert it first.")
+        return EXIT_BAD_INPUT
+    except MemoryError:
+        return out_of_memory()
+    except RuntimeError as error:
+        # Torch's own kinds of running out of memory; importing torch to name them would cost a second.
+        if type(error).__name__ == "OutOfMemoryError" or "allocate memory" in str(error):
+            return out_of_memory()
+        return report_bug(error)
     except Exception as error:  # noqa: BLE001 - the last line of defence: no traceback reaches a user's screen
         return report_bug(error)
+
+
+def out_of_memory() -> int:
+    """Say what happened and what helps."""
+    say(
+        "There is not enough memory for this: lower --micro-batch-size, --max-seq-len or the model's size, "
+        "set --gradient-checkpointing, or use --device cpu."
+    )
+    return EXIT_FAILED
 
 
 def report_bug(error: Exception) -> int:

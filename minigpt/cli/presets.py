@@ -41,5 +41,5 @@ def run_presets(options: argparse.Namespace) -> int:
     width = max(map(len, paths))
     for row in rows:
         told = f"cannot be used: {row['problem']}" if row["problem"] else row["summary"]
-        print(f"{row['preset']:<{width}}  {printable(told, single_line=True)}")
+        print(f"{printable(row['preset'], single_line=True):<{width}}  {printable(told, single_line=True)}")
     return 0

@@ -33,7 +33,7 @@ class Careful:
             return
         try:
             self.display.show(event)
-        except OSError:
+        except Exception:  # noqa: BLE001 - whatever is wrong with the display, the training matters more
             self.display = None
 
     def close(self) -> None:
@@ -114,7 +114,9 @@ class Live(Display):
     def _show_start(self, event: Event) -> None:
         self._line(narrate(event) or "")
         steps = int(event["planned_steps"])
-        self.task = self.progress.add_task("starting", total=steps, figures="")
+        if self.task is None:
+            self.task = self.progress.add_task("starting", total=steps, figures="")
+        self.progress.update(self.task, total=steps)
         self.began = (int(event.get("resumed_from") or 0), time.monotonic())
         self.progress.start()
 
@@ -170,6 +172,9 @@ class Live(Display):
         self._line(narrate(event) or "", {"error": "red", "warning": "yellow"}.get(event["severity"], ""))
 
     def _show_command(self, event: Event) -> None:
+        steps = (event.get("args") or {}).get("max_steps")
+        if event.get("done") and steps and self.task is not None:
+            self.progress.update(self.task, total=steps)
         self._line(narrate(event) or "", "magenta")
 
     def _line(self, text: str, style: str = "") -> None:

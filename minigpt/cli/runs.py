@@ -50,8 +50,9 @@ def _list(runs: list[RunSummary], as_json: bool) -> int:
     for run in runs:
         step = f"{run.step:,}/{run.planned_steps:,}" if run.planned_steps else f"{run.step:,}"
         parameters = f"{run.parameters:,}" if run.parameters else "-"
+        name = printable(run.run, single_line=True)
         print(
-            f"{run.run:<{width}}  {run.state:<11}  {step:>15}  {number(run.best_val_loss):>9}  {parameters:>12}  "
+            f"{name:<{width}}  {run.state:<11}  {step:>15}  {number(run.best_val_loss):>9}  {parameters:>12}  "
             f"{printable(run.corpus or '-')}"
         )
     return 0
@@ -63,7 +64,7 @@ def _show(directory: Path, as_json: bool) -> int:
         write_json({**to_json(run), "evaluations": run.evaluations, "notices": run.notices, "files": run.saved_files()})
         return 0
     steps = f" of {run.planned_steps:,}" if run.planned_steps else ""
-    print(f"{run.run}: {run.state}, step {run.step:,}{steps}")
+    print(f"{printable(run.run, single_line=True)}: {run.state}, step {run.step:,}{steps}")
     rows: dict[str, Any] = {
         "preset": run.preset,
         "corpus": run.corpus,
@@ -78,7 +79,7 @@ def _show(directory: Path, as_json: bool) -> int:
             print(f"  {name:<11} {printable(str(value))}")
     print("  checkpoints")
     for path in sorted(directory.glob("*.pt"), key=lambda path: path.stat().st_mtime):
-        print(f"    {path.name:<32} {size(path.stat().st_size):>9}")
+        print(f"    {printable(path.name, single_line=True):<32} {size(path.stat().st_size):>9}")
     for event in run.notices[-5:]:
         print(f"  {narrate(event)}")
     return 0
@@ -91,6 +92,9 @@ def _watch(directory: Path, as_json: bool) -> int:
         for event in follow(directory):
             last = event
             display(event)
+    except KeyboardInterrupt:
+        say(f"No longer watching; the run {directory.name} is not touched.")
+        return 0
     finally:
         display.close()
     if not last:

@@ -12,7 +12,7 @@ import msgspec
 
 from minigpt.cli.common import add_model_argument, add_setting_flags, find_model, given_settings, open_model, write_json
 from minigpt.cli.main import say
-from minigpt.config import GenerationSettings
+from minigpt.config import Config, GenerationSettings
 from minigpt.errors import UserError, printable
 from minigpt.presets import with_values
 
@@ -61,20 +61,22 @@ def _open(options: argparse.Namespace) -> Any:
     return open_model(path, options.device)
 
 
-def _settings(options: argparse.Namespace, own: GenerationSettings, model_config: Any) -> GenerationSettings:
-    config = msgspec.structs.replace(model_config, generation=own)
+def _settings(options: argparse.Namespace, config: Config) -> GenerationSettings:
     return with_values(config, given_settings(options), "command line", from_text=True).generation
 
 
 def _prompt(options: argparse.Namespace) -> str:
-    return sys.stdin.read() if options.prompt == "-" else str(options.prompt)
+    if options.prompt == "-":
+        return sys.stdin.buffer.read().decode("utf-8")
+    # Bytes of the command line that are no UTF-8 arrive as lone surrogates.
+    return str(options.prompt).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def run_generate(options: argparse.Namespace) -> int:
     if options.num_samples < 1:
         raise UserError(f"--num-samples {options.num_samples} is not allowed: ask for 1 or more.")
     model = _open(options)
-    settings = _settings(options, model.config.generation, model.config)
+    settings = _settings(options, model.config)
     prompt = _prompt(options)
     live = not options.json and not options.output
     samples = []
@@ -136,7 +138,7 @@ def run_chat(options: argparse.Namespace) -> int:
     from minigpt.inference.chat import Chat
 
     model = _open(options)
-    chat = Chat(model, _settings(options, model.config.generation, model.config))
+    chat = Chat(model, _settings(options, model.config))
     if chat.answers:
         say(f"Ask away. {CHAT_HELP}")
     else:

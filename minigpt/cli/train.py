@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import shutil
+import signal
 import sys
 import time
 from pathlib import Path
@@ -17,6 +19,7 @@ from minigpt.jobs import LOG, follow, launch
 from minigpt.narration import duration, size
 from minigpt.presets import load_preset, read_file, unusual
 from minigpt.runs import RunSummary, new_run_name, summarise
+from minigpt.text.prepare import resolve
 from minigpt.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -47,6 +50,8 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run_train(options: argparse.Namespace) -> int:
+    # A dropped link must not end anything, the preparation of a large text included.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     workspace = workspace_of(options)
     tell = (lambda message: None) if options.quiet else say
     if options.detach:
@@ -117,7 +122,7 @@ def _report(summary: RunSummary, exit_code: int, seconds: float) -> None:
         print(f"\nInterrupted at step {summary.step:,} after {duration(seconds)}; everything is saved.")
         return
     if exit_code:
-        print(f"\nThe run ended at step {summary.step:,}: {summary.reason}.")
+        print(f"\nThe run ended at step {summary.step:,}: {printable(str(summary.reason))}.")
         return
     print(f"\nDone in {duration(seconds)}: {summary.step:,} steps, {summary.tokens or 0:,} tokens.")
     losses = {event["split"]: event for event in summary.evaluations}
@@ -134,6 +139,8 @@ def _report(summary: RunSummary, exit_code: int, seconds: float) -> None:
 
 
 def _verdict(gap: float) -> str:
+    if gap <= 0:
+        return "On text it has learned from the loss is no lower: it generalises, and could learn more."
     if gap < 0.2:
         return f"On text it has learned from the loss is {gap:.2f} lower: it generalises, it does not just recite."
     return (
@@ -174,8 +181,8 @@ def _dry_run(session: Session, as_json: bool) -> int:
         return 0
     plan = session.plan
     print(f"""\
-Preset or file   {session.preset or "-"}
-Device           {session.device.label}, {session.device.threads} threads
+Preset or file   {printable(session.preset or "-")}
+Device           {printable(session.device.label)}, {session.device.threads} threads
 Model            {figures.parameters:,} parameters ({session.config.model.family})
 Text             {figures.train_tokens:,} tokens to learn from, {figures.validation_tokens:,} for validation
 Length           {plan.in_words()}
@@ -192,6 +199,8 @@ Cadence          evaluates every {plan.eval_every:,} steps, saves every {plan.sa
 
 def _detach(options: argparse.Namespace, workspace: Workspace) -> int:
     """Start the same command in a process of its own, and return when it trains or has failed."""
+    if options.dry_run:
+        raise UserError("--detach and --dry-run do not go together: a dry run is over in seconds.")
     arguments = [argument for argument in sys.argv[1:] if argument not in ("--detach", "--quiet", "--json")]
     if options.resume is not None:
         from minigpt.training.session import run_to_resume
@@ -199,6 +208,8 @@ def _detach(options: argparse.Namespace, workspace: Workspace) -> int:
         run = run_to_resume(workspace, options.resume or None).name
     else:
         config, preset = _configuration(options, workspace)
+        workspace.require_writable()
+        resolve(workspace, config.corpus.name)
         run = options.run or new_run_name(workspace, f"{preset}-{Path(config.corpus.name).stem}")
         arguments += [] if options.run else ["--run", run]
     directory = workspace.run_directory(run)
@@ -210,4 +221,6 @@ def _detach(options: argparse.Namespace, workspace: Workspace) -> int:
             say(f"Training as process {pid}. Watch it with `minigpt runs watch {run}`.")
             return 0
     log = (directory / LOG).read_text(errors="replace").strip().splitlines()
+    if [path.name for path in directory.iterdir()] == [LOG]:
+        shutil.rmtree(directory)
     raise JobFailed(f"The run {run} did not start: {log[-1] if log else 'it left no message'}")

@@ -25,6 +25,9 @@ from minigpt.model.gpt import GPT, KVCache
 from minigpt.text.documents import Message
 from minigpt.text.tokenizer import StreamDecoder, Tokenizer
 
+# Dividing by less than this overflows, and the likeliest token is as good as certain.
+GREEDY_BELOW = 1e-4
+
 
 def filter_logits(logits: Tensor, settings: GenerationSettings) -> tuple[Tensor, Tensor]:
     """Return the probabilities of the tokens that may be chosen, and their ids, likeliest first: (batch, kept).
@@ -54,7 +57,7 @@ def choose_token(
     """Choose one token a row: logits (batch, vocabulary), seen (batch, time) -> (batch, 1)."""
     if settings.repetition_penalty != 1:
         logits = penalise_repetition(logits.float(), seen, settings.repetition_penalty)
-    if settings.temperature == 0:
+    if settings.temperature < GREEDY_BELOW:
         return logits.argmax(dim=-1, keepdim=True)
     probabilities, ids = filter_logits(logits, settings)
     return ids.gather(1, torch.multinomial(probabilities, 1, generator=generator))

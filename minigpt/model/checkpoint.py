@@ -67,16 +67,21 @@ class Checkpoint:
 
     def build_model(self, device: torch.device | str = "cpu") -> GPT:
         """Return the network with these weights; raises UserError when they do not fit it."""
-        with torch.device("meta"):
-            model = GPT(self.model_config)
+        if self.model_config.n_layers > len(self.weights):
+            raise UserError("The checkpoint's description of its network does not fit its weights: it is damaged.")
+        try:
+            with torch.device("meta"):
+                model = GPT(self.model_config)
+            shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
+        except (RuntimeError, ValueError, TypeError, ZeroDivisionError, OverflowError) as error:
+            raise UserError(f"The checkpoint describes an impossible network ({error}): it is damaged.") from error
+        if shapes != {name: tensor.shape for name, tensor in self.weights.items()}:
+            raise UserError("The checkpoint's weights do not fit the network it describes: it is damaged.")
         model.to_empty(device=device)
         model.fill_tables()
         if self.model_config.tied_embeddings:
             model.head.weight = model.token_embedding.weight
-        try:
-            model.load_state_dict(self.weights)
-        except RuntimeError as error:
-            raise UserError(f"The checkpoint's weights do not fit the network it describes: {error}") from error
+        model.load_state_dict(self.weights)
         return model
 
 

@@ -152,21 +152,27 @@ def prepare(
 def prepare_for(
     corpus: Corpus, config: Config, tokenizer_json: str | None = None, progress: Progress | None = None
 ) -> Prepared:
-    """Tokenise a corpus as a configuration says; with the tokenizer of a model, should training one give another."""
-    prepared = None
-    for tokenizer in (None, tokenizer_json):
-        if prepared is None or (tokenizer is not None and prepared.tokenizer.to_json() != tokenizer):
-            prepared = prepare(
-                corpus,
-                tokenizer_kind=config.tokenizer.kind,
-                vocab_size=config.tokenizer.vocab_size,
-                validation_fraction=config.corpus.validation_fraction,
-                test_fraction=config.corpus.test_fraction,
-                tokenizer=None if tokenizer is None else Tokenizer.from_json(tokenizer),
-                progress=progress,
-            )
-    assert prepared is not None
-    return prepared
+    """Tokenise a corpus as a configuration says, with a tokenizer of its own or (its JSON) that of a model."""
+    settings, fractions = config.tokenizer, (config.corpus.validation_fraction, config.corpus.test_fraction)
+    tokenizer = None
+    if tokenizer_json is not None:
+        # The shards that the model was trained on are under the key of a trained tokenizer, if they are here.
+        recipe = _TokenizerRecipe.choose(None, settings.kind, settings.vocab_size, corpus.manifest.characters)
+        directory = corpus.directory / "shards" / _key(corpus, *fractions, recipe)
+        if _complete_manifest(directory) is not None:
+            found = _open(directory, corpus, recipe.note)
+            if found.tokenizer.to_json() == tokenizer_json:
+                return found
+        tokenizer = Tokenizer.from_json(tokenizer_json)
+    return prepare(
+        corpus,
+        tokenizer_kind=settings.kind,
+        vocab_size=settings.vocab_size,
+        validation_fraction=fractions[0],
+        test_fraction=fractions[1],
+        tokenizer=tokenizer,
+        progress=progress,
+    )
 
 
 @dataclass(frozen=True)

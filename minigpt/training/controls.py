@@ -61,6 +61,7 @@ class Controls:
         self._replay()
         self._obey_new()
         if self.paused and not self.stop_reason:
+            self.trainer.drain()
             with self.trainer.recorder.during("paused"):
                 while self.paused and not self.stop_reason:
                     time.sleep(PAUSE_POLL_SECONDS)
@@ -104,7 +105,8 @@ class Controls:
         elif name == "stop":
             self.stop_reason = "stop"
         elif name == "checkpoint":
-            trainer.save_step()
+            if not trainer.save_step():
+                raise Refused("the checkpoint could not be written; see the notice")
         elif name == "evaluate":
             trainer.evaluate_now()
         elif name == "sample":
@@ -161,11 +163,16 @@ class Controls:
             trainer.set_cadence(name, value)
 
 
-def acknowledged_sets(events: list[dict[str, Any]], step: int) -> list[dict[str, Any]]:
-    """Return the acknowledged `set` commands from `step` on, each once, in the order of their steps."""
+def acknowledged_sets(events: list[dict[str, Any]], step: int, without: tuple[str, ...] = ()) -> list[dict[str, Any]]:
+    """Return the acknowledged `set` commands from `step` on, each once, in the order of their steps.
+
+    What they set of the names in `without` is left out.
+    """
     found: dict[str, dict[str, Any]] = {}
     for event in events:
         obeyed = event.get("type") == "command" and event.get("command") == "set" and event.get("done")
         if obeyed and isinstance(event.get("args"), dict) and int(event.get("step", -1)) >= step:
-            found.setdefault(str(event.get("id")), event)
+            args = {name: value for name, value in event["args"].items() if name not in without}
+            if args:
+                found.setdefault(str(event.get("id")), {**event, "args": args})
     return sorted(found.values(), key=lambda event: event["step"])

@@ -153,9 +153,14 @@ class Optimizer:
             self.muon.load_state_dict(state["muon"])
 
 
+def warmup_of(settings: TrainingSettings, steps: int) -> int:
+    """Return how many steps the rate climbs in a run of so many: half of it at most."""
+    return min(settings.warmup_steps, steps // 2)
+
+
 def rate_factor(settings: TrainingSettings, step: int, steps: int) -> float:
     """Return the share of the learning rate to use for update `step` (from 0) of `steps`."""
-    warmup = min(settings.warmup_steps, steps // 2)
+    warmup = warmup_of(settings, steps)
     if step < warmup:
         return (step + 1) / (warmup + 1)
     floor = settings.min_lr_fraction

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from minigpt.device import readings
 from minigpt.jobs import EVENTS, LOG, EventWriter
 from minigpt.narration import clock, narrate
@@ -30,6 +32,8 @@ class Recorder:
         self.last_progress = time.time()
         self._log_failed = False
         self._closing = threading.Event()
+        # Reentrant: a listener may cause an event.
+        self._telling = threading.RLock()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
     def __enter__(self) -> Recorder:
@@ -47,8 +51,7 @@ class Recorder:
         if type not in ("phase", "device"):
             self.last_progress = event["time"]
         self._log(event)
-        for listener in self.listeners:
-            listener(event)
+        self._tell(event)
 
     def notice(self, severity: str, code: str, message: str) -> None:
         """Tell the person: what happened, what it means, what to do. Severity is info, warning or error."""
@@ -74,9 +77,18 @@ class Recorder:
         beats = 0
         while not self._closing.wait(READINGS_SECONDS):
             beats += 1
-            self.writer.write("device", rank=0, **readings(self.device_kind))
+            try:
+                figures = readings(self.device_kind)
+            except (psutil.Error, OSError):  # a sensor that is gone for a moment must not end the heartbeat
+                figures = {}
+            self._tell(self.writer.write("device", rank=0, **figures))
             if beats * READINGS_SECONDS % HEARTBEAT_SECONDS == 0:
-                self.writer.write("phase", phase=self.phase, last_progress=self.last_progress)
+                self._tell(self.writer.write("phase", phase=self.phase, last_progress=self.last_progress))
+
+    def _tell(self, event: dict[str, Any]) -> None:
+        with self._telling:
+            for listener in self.listeners:
+                listener(event)
 
     def _log(self, event: dict[str, Any]) -> None:
         line = narrate(event, self.log_every)

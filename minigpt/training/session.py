@@ -24,12 +24,14 @@ from minigpt.model.checkpoint import Checkpoint, load
 from minigpt.model.gpt import GPT, GPTConfig
 from minigpt.narration import size
 from minigpt.presets import to_toml
-from minigpt.runs import find_run, new_run_name, newest_run, resume_checkpoint
+from minigpt.runs import find_run, list_runs, new_run_name, resume_checkpoint
 from minigpt.text.corpus import Corpus
 from minigpt.text.prepare import Prepared, prepare_for, resolve
+from minigpt.text.shards import Windows
 from minigpt.text.storage import write_file
 from minigpt.text.tokenizer import Tokenizer
 from minigpt.training.controls import acknowledged_sets
+from minigpt.training.optimizer import warmup_of
 from minigpt.training.plan import Plan, make_plan, start_fields
 from minigpt.training.recorder import Listener, Recorder
 from minigpt.training.state import Progress, environment, restore
@@ -41,6 +43,7 @@ Say = Callable[[str], None]
 FP16_LOSS_SCALE = 65536.0
 # After a schedule has run out, its peak would undo what the low rates at the end have gained.
 REWARMED_PEAK = 0.5
+RESUMABLE = ("interrupted", "crashed", "failed")
 CONFIG_FILE, TOKENIZER_FILE = "config.toml", "tokenizer.json"
 
 
@@ -59,6 +62,7 @@ class Session:
     preset: str = ""
     resumed: Checkpoint | None = None
     notices: list[tuple[str, str]] = field(default_factory=list)
+    lengthened: bool = False
 
     @classmethod
     def new(
@@ -78,7 +82,7 @@ class Session:
         tune_process(device)
         torch.manual_seed(settings.seed)
         shape = GPTConfig.from_settings(config.model, prepared.tokenizer.vocab_size)
-        config = _resolved(config, corpus, prepared.tokenizer, shape)
+        config = _resolved(workspace, config, corpus, prepared.tokenizer, shape)
         text = _training_text(prepared, config)
         plan = _plan(config, shape, text, device)
         model = GPT(shape).to(device.kind)
@@ -103,14 +107,27 @@ class Session:
         """
         workspace.require_writable()
         path = _checkpoint_to_resume(workspace, target)
-        directory = path.parent
-        if not (directory / EVENTS).exists():  # a file that was copied away from its run goes on in a new one
-            directory = workspace.run_directory(new_run_name(workspace, path.stem))
         checkpoint = load(path)
+        directory = _directory_to_go_on_in(workspace, path, checkpoint.step, say)
         if not checkpoint.training:
             raise UserError(
                 f"{path} has weights but no optimizer state (it was imported or exported): it cannot be resumed."
             )
+        try:
+            return cls._resume(workspace, checkpoint, directory, epochs, steps, say)
+        except (KeyError, msgspec.ValidationError) as error:
+            raise UserError(f"{path} is damaged ({error}): choose another checkpoint of the run.") from error
+
+    @classmethod
+    def _resume(
+        cls,
+        workspace: Workspace,
+        checkpoint: Checkpoint,
+        directory: Path,
+        epochs: int | None,
+        steps: int | None,
+        say: Say,
+    ) -> Session:
         state, config = checkpoint.training, checkpoint.config
         before = state["environment"]
         corpus = _corpus(workspace, config, say)
@@ -124,7 +141,7 @@ class Session:
         tune_process(device)
         text = _training_text(prepared, config)
         plan = _plan(config, checkpoint.model_config, text, device)
-        plan = msgspec.convert({**plan.__dict__, **state["cadence"]}, Plan)
+        plan = msgspec.convert({**plan.__dict__, **state["plan"]}, Plan)
         progress = msgspec.convert(state["progress"], Progress)
         session = cls(workspace, config, device, text, checkpoint.build_model(device.kind), plan, progress, directory)
         session.resumed = checkpoint
@@ -133,7 +150,8 @@ class Session:
 
     def _extend(self, epochs: int | None, steps: int | None, say: Say) -> None:
         progress = self.progress
-        if epochs is None and steps is None:
+        self.lengthened = not (epochs is None and steps is None)
+        if not self.lengthened:
             if progress.step >= progress.last_step:
                 run = self.directory.name
                 raise UserError(
@@ -158,8 +176,9 @@ class Session:
         progress.peak = REWARMED_PEAK
         progress.first_step, progress.last_step = progress.step, planned
         progress.evaluations_without_gain = 0
+        warmup = warmup_of(training, planned - progress.step)
         message = (
-            f"New end: step {planned:,}. The learning rate climbs again over {self.config.training.warmup_steps} steps "
+            f"New end: step {planned:,}. The learning rate climbs again over {warmup} steps "
             f"to {REWARMED_PEAK:.0%} of its peak; the {self.config.training.schedule} schedule starts anew from there."
         )
         self.notices.append(("rewarmed", message))
@@ -172,10 +191,19 @@ class Session:
         if not lock.acquire():
             raise UserError(f"Another process is training the run {self.directory.name} right now.")
         try:
+            if self.resumed is None and (self.directory / CONFIG_FILE).exists():
+                raise UserError(f"Another process has made {self.directory.name} meanwhile: choose another --run.")
+            for leftover in (*self.directory.glob(".*.part"), *self.directory.glob(".*.link")):  # of a killed process
+                leftover.unlink(missing_ok=True)
             write_file(self.directory / CONFIG_FILE, to_toml(self.config).encode())
             write_file(self.directory / TOKENIZER_FILE, self.text.tokenizer.to_json().encode())
             with Recorder(self.directory, self.device.kind, self.plan.log_every, listeners) as recorder:
-                return self._train(recorder)
+                try:
+                    return self._train(recorder)
+                except BaseException as error:
+                    # Whatever it was, those who watch should not have to guess.
+                    recorder.event("end", reason=f"{type(error).__name__}: {error}", exit_code=1)
+                    raise
         finally:
             lock.release()
 
@@ -184,10 +212,19 @@ class Session:
         recorder.event("start", **self._start_fields(trainer))
         if self.resumed is not None:
             restore(trainer, self.resumed.training)
-            trainer.controls.replays = acknowledged_sets(_all_events(self.directory), self.resumed.step)
+            trainer.controls.replays = acknowledged_sets(
+                _all_events(self.directory), self.resumed.step, () if not self.lengthened else ("max_steps",)
+            )
             self._compare_environment(trainer)
         for code, message in self.notices:
             recorder.notice("info", code, message)
+        if self.text.validation.tokens < 2:
+            recorder.notice(
+                "warning",
+                "no-validation",
+                "No text is kept aside for validation, so nothing can tell learning from reciting, and target_loss and "
+                "patience have no effect: raise corpus.validation_fraction, or add text.",
+            )
         self._warn_about_disk(recorder)
         return trainer.fit()
 
@@ -265,11 +302,12 @@ def _corpus(workspace: Workspace, config: Config, say: Say) -> Corpus:
     return corpus
 
 
-def _resolved(config: Config, corpus: Corpus, tokenizer: Tokenizer, shape: GPTConfig) -> Config:
+def _resolved(workspace: Workspace, config: Config, corpus: Corpus, tokenizer: Tokenizer, shape: GPTConfig) -> Config:
     """Return the configuration with everything decided that was left open: enough to repeat the run."""
+    corpus_name = corpus.name if corpus.directory.parent == workspace.data else str(corpus.directory.absolute())
     return msgspec.structs.replace(
         config,
-        corpus=msgspec.structs.replace(config.corpus, name=corpus.name),
+        corpus=msgspec.structs.replace(config.corpus, name=corpus_name),
         tokenizer=msgspec.structs.replace(config.tokenizer, kind=tokenizer.kind),
         model=shape.to_settings(),
     )
@@ -302,8 +340,8 @@ def _prompts(prepared: Prepared) -> tuple[str, ...]:
 
 
 def _plan(config: Config, shape: GPTConfig, text: TrainingText, device: Device) -> Plan:
-    windows = sum(max(0, len(shard) - 1) // shape.max_seq_len for shard in text.train.shards)
-    return make_plan(config, shape, max(1, windows), device)
+    windows = Windows(text.train, shape.max_seq_len, config.training.seed)
+    return make_plan(config, shape, windows.count, device)
 
 
 def run_to_resume(workspace: Workspace, target: str | None) -> Path:
@@ -313,7 +351,8 @@ def run_to_resume(workspace: Workspace, target: str | None) -> Path:
     elif target is not None:
         directory = find_run(workspace, target)
     else:
-        newest = newest_run(workspace, states=("interrupted", "crashed"))
+        runs = (workspace.run_directory(run.run) for run in list_runs(workspace) if run.state in RESUMABLE)
+        newest = next((run for run in runs if resume_checkpoint(run) is not None), None)
         if newest is None:
             raise UserError("No run was interrupted: name the one to go on with, --resume RUN (`minigpt runs list`).")
         directory = newest
@@ -334,6 +373,19 @@ def _checkpoint_to_resume(workspace: Workspace, target: str | None) -> Path:
             f"The run {directory.name} ended before its first checkpoint: start anew with {_fork_command(directory)}."
         )
     return checkpoint
+
+
+def _directory_to_go_on_in(workspace: Workspace, path: Path, step: int, say: Say) -> Path:
+    """Return the checkpoint's own run; a new one where that would overwrite a later part of the run, or is no run."""
+    directory = path.parent
+    if (directory / EVENTS).exists():
+        latest = resume_checkpoint(directory)
+        if latest is None or latest.samefile(path) or load(latest).step <= step:
+            return directory
+    stem = directory.name if (directory / EVENTS).exists() else path.stem
+    own = workspace.run_directory(new_run_name(workspace, stem))
+    say(f"Going on from step {step:,} in a new run, {own.name}: {directory.name} stays as it is.")
+    return own
 
 
 def _fork_command(directory: Path) -> str:

@@ -14,8 +14,17 @@ from minigpt.model.checkpoint import EPOCH, STEP, Checkpoint
 if TYPE_CHECKING:
     from minigpt.training.trainer import Trainer
 
-# What of a plan a person may change while the run goes on, and what must stay as it was when it is resumed.
-CADENCES = ("eval_every", "eval_tokens", "save_every", "sample_every", "log_every", "epoch_checkpoint_every")
+# What of a plan must be as it was when a run is resumed.
+PLAN_OF_A_RUN = (
+    # Sums depend on how many windows go through the network at once, if only in their last digits.
+    "micro_batch_size",
+    "eval_every",
+    "eval_tokens",
+    "save_every",
+    "sample_every",
+    "log_every",
+    "epoch_checkpoint_every",
+)
 
 
 class Progress(msgspec.Struct):
@@ -52,7 +61,7 @@ def capture(trainer: Trainer) -> Checkpoint:
         metrics={} if progress.best_loss is None else {"best_val_loss": progress.best_loss},
         training={
             "progress": msgspec.to_builtins(progress),
-            "cadence": {name: getattr(trainer.plan, name) for name in CADENCES},
+            "plan": {name: getattr(trainer.plan, name) for name in PLAN_OF_A_RUN},
             "limits": {"target_loss": trainer.settings.target_loss, "patience": trainer.settings.patience},
             "optimizer": trainer.optimizer.state_dict(),
             "random_states": random_states,

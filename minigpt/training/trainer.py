@@ -22,6 +22,7 @@ from minigpt.config import Config
 from minigpt.device import Device, peak_flops
 from minigpt.model.checkpoint import BEST, EPOCH, FINAL, INTERRUPTED, STEP, save
 from minigpt.model.gpt import GPT
+from minigpt.narration import duration
 from minigpt.text.shards import TokenSplit, Windows
 from minigpt.text.tokenizer import Tokenizer
 from minigpt.training.controls import Controls
@@ -32,6 +33,7 @@ from minigpt.training.recorder import Recorder
 from minigpt.training.state import Progress, capture, remove_old_checkpoints
 
 BAD_UPDATES_IN_A_ROW = 3
+STEPS_TO_JUDGE_BY = 10
 FIRST_SAVE_SECONDS = 30
 SAVE_SECONDS = 600
 # An accelerator works ahead of us: asking for each step's loss would make it wait.
@@ -85,12 +87,14 @@ class Trainer:
         self.observer = Observer(self)
         self.optimizer = Optimizer(model, self.settings, self._muon_dtype())
         model.gradient_checkpointing = self.settings.gradient_checkpointing
-        self.network: Any = torch.compile(model.loss) if self.settings.compile else model.loss
+        self.network: Any = _compiled(model) if self.settings.compile else model.loss
         self.controls = Controls(self)
         self.saved_at = time.monotonic()
         self.saved_once = False
+        self.unsaved_best = False
         self._undrained: list[dict[str, Any]] = []
         self._clock = time.monotonic()
+        self._first_step, self._began = progress.step, self._clock
         self._flops_per_token = model.flops_per_token()
         self._peak_flops = peak_flops(device)[0]
 
@@ -101,10 +105,11 @@ class Trainer:
         """Train until the plan is done, the target reached, or somebody says stop; return the exit code."""
         self.controls.install_signal_handlers()
         try:
-            if self.progress.step == 0:
+            if self.progress.step == 0 and self.progress.best_loss is None:
                 self.validate()
                 self.sample()
             self.recorder.enter("compiling" if self.settings.compile else "training")
+            self._first_step, self._began = self.progress.step, time.monotonic()
             while self.progress.step < self.progress.last_step:
                 self._between_steps()
                 self.train_step()
@@ -213,7 +218,15 @@ class Trainer:
         for record, (loss, grad_norm, finite) in zip(steps, figures, strict=True):
             record.update(loss=loss, grad_norm=grad_norm, tokens_per_s=tokens_per_s, mfu=mfu)
             self.recorder.event("step", **record)
+            if record["step"] == self._first_step + STEPS_TO_JUDGE_BY:
+                self._say_how_long(record["step"], now)
             self._judge_update(record["step"], bool(finite))
+
+    def _say_how_long(self, step: int, now: float) -> None:
+        seconds = (now - self._began) / STEPS_TO_JUDGE_BY * (self.progress.last_step - step)
+        self.recorder.notice(
+            "info", "duration", f"At this pace the training takes about {duration(seconds)}, evaluations not counted."
+        )
 
     def _judge_update(self, step: int, finite: bool) -> None:
         progress = self.progress
@@ -275,8 +288,9 @@ class Trainer:
         names = []
         if step % plan.eval_every == 0 and step < self.progress.last_step:
             self.drain()
-            if self.validate():
-                names.append(BEST)
+            self.validate()
+        if self.unsaved_best:
+            names.append(BEST)
         if step % plan.sample_every == 0 or step == self.progress.last_step:
             self.drain()
             self.sample()
@@ -317,6 +331,7 @@ class Trainer:
         """Evaluate; return True when these weights are the best yet."""
         self.drain()
         improved = self.observer.validate()
+        self.unsaved_best = self.unsaved_best or improved
         self.restart_clock()
         return improved
 
@@ -330,23 +345,26 @@ class Trainer:
 
     def _finish(self, why: str) -> None:
         """Measure the whole validation split and save the final weights."""
-        names = [FINAL]
-        if self.validate() or not (self.directory / BEST).exists():
-            names.append(BEST)
-        self.observer.validate_whole()
-        if not self._save(*names):
+        self.drain()
+        # Saved before they are measured: on much text that takes long, and everything can happen meanwhile.
+        if not self._save(FINAL):
             raise Ended("the final weights could not be saved", EXIT_FAILED)
         (self.directory / INTERRUPTED).unlink(missing_ok=True)
+        self.validate()
+        no_best = self.text.validation.tokens < 2 or not (self.directory / BEST).exists()
+        if self.unsaved_best or no_best:
+            self._save(BEST)
+        self.observer.validate_whole()
         self.recorder.notice("info", "finished", f"Done: {why}.")
 
     def _end(self, reason: str, exit_code: int) -> int:
         self.recorder.event("end", reason=reason, exit_code=exit_code, step=self.progress.step)
         return exit_code
 
-    def save_step(self) -> None:
-        """Save now, under the step's name."""
+    def save_step(self) -> bool:
+        """Save now, under the step's name; return whether that worked."""
         self.drain()
-        self._save(STEP.format(self.progress.step))
+        return self._save(STEP.format(self.progress.step))
 
     def evaluate_now(self) -> None:
         """Evaluate between two steps of the plan, and keep the weights if they are the best yet."""
@@ -366,9 +384,12 @@ class Trainer:
                     f"Cannot write {paths[0]} ({error.strerror or error}). Checkpoints that were there are untouched. "
                     "Make room or repair the folder: the next save is tried at its time.",
                 )
+                # Tried again soon.
+                self.saved_at, self.saved_once = time.monotonic(), False
                 return False
-            finally:
-                self.saved_at, self.saved_once = time.monotonic(), True
+            self.saved_at, self.saved_once = time.monotonic(), True
+            # A best that could not be written is gone; the next weights that can be are the nearest to it.
+            self.unsaved_best = self.unsaved_best and BEST not in names
             for name in names:
                 kind = name.removeprefix("checkpoint_").split("_")[0]
                 self.recorder.event("checkpoint", path=name, step=self.progress.step, kind=kind)
@@ -380,3 +401,9 @@ class Trainer:
         """Change how often the run evaluates, samples, saves or logs."""
         self.plan = replace(self.plan, **{name: value})
         self.recorder.log_every = self.plan.log_every
+
+
+def _compiled(model: GPT) -> Any:
+    # Without a working C compiler, torch falls back to the plain network with a warning instead of ending the run.
+    torch._dynamo.config.suppress_errors = True
+    return torch.compile(model.loss)

@@ -90,22 +90,64 @@ def test_killed_and_resumed_from_the_last_checkpoint(workspace: Workspace) -> No
     assert losses(directory) == losses(whole.directory)
 
 
-def test_a_second_life_replays_what_was_set_in_the_first(workspace: Workspace) -> None:
+def steered_run(workspace: Workspace, **wishes: object) -> Session:
+    """Train 12 steps, something being set after the sixth, and keep every checkpoint."""
     from minigpt.jobs import send_command
 
-    session = Session.new(workspace, small_config(training__save_every=4), run="steered", say=quiet)
+    config = small_config(training__save_every=2, training__keep_last=100)
+    session = Session.new(workspace, config, run="steered", say=quiet)
 
     def steer(event: dict[str, object]) -> None:
         if event["type"] == "step" and event["step"] == 6:
-            send_command(session.directory, "set", {"lr_scale": 0.25})
+            send_command(session.directory, "set", wishes)
 
     assert session.train((steer,)) == 0
+    return session
+
+
+def forget_what_follows(directory: Path, step: int) -> None:
+    """Leave a run as if it had been killed some steps after the checkpoint of `step`."""
+    for path in directory.glob("*.pt"):
+        if load(path).step > step:
+            path.unlink()
+
+
+def test_a_second_life_replays_what_was_set_in_the_first(workspace: Workspace) -> None:
+    session = steered_run(workspace, lr_scale=0.25)
     first = losses(session.directory)
-    for name in ("final_model.pt", "best_model.pt", "checkpoint_step_12.pt", "checkpoint_step_8.pt"):
-        (session.directory / name).unlink(missing_ok=True)
-    again = Session.new(workspace, small_config(training__save_every=4), run="other", say=quiet)
-    assert again.train() == 0
-    assert losses(again.directory) != first, "the command had no effect"
+    forget_what_follows(session.directory, 4)
+    again = Session.resume(workspace, "steered", say=quiet)
+    assert again.resumed is not None
+    assert (again.resumed.step, again.train()) == (4, 0)
+    assert losses(session.directory) == first
+    unsteered = train(workspace, "unsteered")
+    assert losses(unsteered.directory) != first, "what was set had no effect"
+
+
+def test_a_new_end_outweighs_one_that_was_set_before(workspace: Workspace) -> None:
+    session = steered_run(workspace, max_steps=9)
+    forget_what_follows(session.directory, 4)
+    assert Session.resume(workspace, "steered", steps=15, say=quiet).train() == 0
+    assert max(losses(session.directory)) == 15
+
+
+def test_going_on_from_an_older_checkpoint_leaves_the_run_as_it_is(workspace: Workspace) -> None:
+    session = steered_run(workspace, lr_scale=1)
+    before = {path.name: path.stat().st_mtime_ns for path in session.directory.iterdir()}
+    said: list[str] = []
+    older = Session.resume(workspace, str(session.directory / "checkpoint_step_4.pt"), say=said.append)
+    assert older.train() == 0
+    assert older.directory != session.directory
+    assert {path.name: path.stat().st_mtime_ns for path in session.directory.iterdir()} == before
+    assert any(older.directory.name in line for line in said)
+    assert losses(older.directory)[12] == losses(session.directory)[12]
+
+
+def test_without_validation_the_best_model_is_the_last(workspace: Workspace) -> None:
+    train(workspace, "all", corpus__validation_fraction=0)
+    session = Session.resume(workspace, "all", steps=20, say=quiet)
+    assert session.train() == 0
+    assert load(session.directory / "best_model.pt").step == 20
 
 
 def test_resuming_a_finished_run_says_how_to_lengthen_it(workspace: Workspace) -> None:
