@@ -41,9 +41,10 @@ COMMANDS = {
 class Parser(argparse.ArgumentParser):
     """Tells mistakes in one sentence that names the nearest option there is."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         # What is an abbreviation today may mean something else tomorrow.
-        super().__init__(*args, allow_abbrev=False, **kwargs)
+        self.allow_abbrev = False
 
     def error(self, message: str) -> NoReturn:
         unknown = re.match(r"unrecognized arguments: (\S+)", message)

@@ -75,8 +75,12 @@ class Checkpoint:
             shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
         except (RuntimeError, ValueError, TypeError, ZeroDivisionError, OverflowError) as error:
             raise UserError(f"The checkpoint describes an impossible network ({error}): it is damaged.") from error
-        if shapes != {name: tensor.shape for name, tensor in self.weights.items()}:
-            raise UserError("The checkpoint's weights do not fit the network it describes: it is damaged.")
+        found = {name: tensor.shape for name, tensor in self.weights.items()}
+        wrong = sorted(name for name in shapes.keys() | found.keys() if shapes.get(name) != found.get(name))
+        if wrong:
+            raise UserError(
+                f"The checkpoint's weights do not fit the network it describes: {wrong[0]} is missing or wrong."
+            )
         model.to_empty(device=device)
         model.fill_tables()
         if self.model_config.tied_embeddings:
