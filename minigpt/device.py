@@ -1,4 +1,4 @@
-"""What this machine computes with: which device, how much memory, how fast, and how it is doing.
+"""What this machine computes with: which device, how much memory, how fast.
 
 Imports without torch; the functions that need it import it themselves.
 """
@@ -8,12 +8,12 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
-import shutil
 import sys
 import time
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -192,12 +192,11 @@ def unusable_gpu_advice() -> str | None:
     """Return what to do about an NVIDIA GPU that is there while this torch cannot use it; None when all is well."""
     import torch
 
-    gpus = nvidia_gpus()
     if torch.cuda.is_available():
         return _missing_kernels_advice()
-    if not gpus:
+    name = _nvidia_gpu_name()
+    if name is None:
         return None
-    name = gpus[0]["name"]
     if torch.version.cuda is None:
         return (
             f"{name} is there, but this torch was built without CUDA; this gets one that fits: "
@@ -231,70 +230,35 @@ def _missing_kernels_advice() -> str | None:
     )
 
 
-def readings(device_kind: str) -> dict[str, Any]:
-    """Return live figures: the computing device's (memory in bytes, utilisation in %, temperature, power), the host's
-    and each GPU's. What a device cannot report is absent.
-    """
-    memory = psutil.virtual_memory()
-    load = psutil.cpu_percent()
-    found: dict[str, Any] = {
-        "memory": memory.total - memory.available,
-        "memory_total": memory.total,
-        "utilisation": load,
-        "host": {
-            "cpu_percent": load,
-            "memory_used": memory.total - memory.available,
-            "memory_total": memory.total,
-            "process_memory": psutil.Process().memory_info().rss,
-        },
-    }
-    if device_kind == "cuda":
-        found["gpus"] = nvidia_gpus()
-        own = found["gpus"][0] if found["gpus"] else {}
-        names = ("memory_total", "utilisation", "temperature", "power")
-        found.update({name: own[name] for name in names if name in own}, memory=own.get("memory_used"))
-    return found
+@cache
+def _initialised(nvml: ModuleType) -> bool:
+    try:
+        nvml.nvmlInit()
+    except nvml.NVMLError:
+        return False
+    return True
 
 
-def nvidia_gpus() -> list[dict[str, Any]]:
-    """Return name, memory (bytes), utilisation (%), temperature (C), power and its cap (W) of each NVIDIA GPU."""
+def open_nvml() -> ModuleType | None:
+    """Return NVIDIA's management library, initialised once a process; None where no driver answers."""
     import pynvml
 
-    try:
-        pynvml.nvmlInit()
-        handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
-    except pynvml.NVMLError:
-        return []
-    questions = {
-        "name": lambda gpu: _as_text(pynvml.nvmlDeviceGetName(gpu)),
-        "memory_used": lambda gpu: pynvml.nvmlDeviceGetMemoryInfo(gpu).used,
-        "memory_total": lambda gpu: pynvml.nvmlDeviceGetMemoryInfo(gpu).total,
-        "utilisation": lambda gpu: pynvml.nvmlDeviceGetUtilizationRates(gpu).gpu,
-        "temperature": lambda gpu: pynvml.nvmlDeviceGetTemperature(gpu, pynvml.NVML_TEMPERATURE_GPU),
-        "power": lambda gpu: pynvml.nvmlDeviceGetPowerUsage(gpu) / 1000,
-        "power_cap": lambda gpu: pynvml.nvmlDeviceGetEnforcedPowerLimit(gpu) / 1000,
-    }
-    gpus = []
-    for index, handle in enumerate(handles):
-        gpu: dict[str, Any] = {"index": index, "name": "NVIDIA GPU"}
-        for name, ask in questions.items():
-            try:
-                gpu[name] = ask(handle)
-            except pynvml.NVMLError:  # not supported on this card, or under MIG
-                continue
-        gpus.append(gpu)
-    return gpus
+    return pynvml if _initialised(pynvml) else None
 
 
-def _as_text(name: str | bytes) -> str:
+def as_text(name: str | bytes) -> str:
+    """Return a name from NVML, which some versions give as bytes."""
     return name.decode(errors="replace") if isinstance(name, bytes) else name
 
 
-def free_disk(path: Path) -> int:
-    """Return the bytes free where `path` lies, or will lie."""
-    while not path.exists():
-        path = path.parent
-    return shutil.disk_usage(path).free
+def _nvidia_gpu_name() -> str | None:
+    nvml = open_nvml()
+    if nvml is None:
+        return None
+    try:
+        return as_text(nvml.nvmlDeviceGetName(nvml.nvmlDeviceGetHandleByIndex(0)))
+    except nvml.NVMLError:
+        return None
 
 
 def synchronise(device: torch.device) -> None:

@@ -29,9 +29,11 @@ FLUSH_SECONDS = 1.0
 MAX_PENDING_BYTES = 8 << 20
 READ_BYTES = 1 << 20
 MAX_LINE_BYTES = 4 << 20
+# Twice a step event, so that there is a whole line in it.
+_SAMPLE_BYTES = 1024
 
 # How EventWriter begins a step event; lets a reader skip most of a long history without decoding it.
-_STEP = b'{"type":"step",'
+STEP = b'{"type":"step",'
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder()
@@ -141,13 +143,25 @@ class EventWriter:
         waiting = len(self._pending)
         recent = self._pending[waiting // 2 :]
         # A checkpoint or an evaluation cannot be guessed from its neighbours; a step can.
-        older = [line for line in self._pending[: waiting // 2] if not line.startswith(_STEP)]
+        older = [line for line in self._pending[: waiting // 2] if not line.startswith(STEP)]
         kept = older + recent
         size = sum(map(len, kept))
         while size > MAX_PENDING_BYTES:
             size -= len(kept.pop(0))
         self._pending = kept
         self.dropped += waiting - len(kept)
+
+
+def sample_lines(path: Path, count: int) -> list[bytes]:
+    """Return `count` whole lines at about equal distances over a long file, in order; raises OSError."""
+    with path.open("rb", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        found: list[bytes] = []
+        for index in range(count):
+            pieces = os.pread(file.fileno(), _SAMPLE_BYTES, size * index // count).split(b"\n")
+            # The first piece began before we looked, but for the file's own first line; the last goes on.
+            found += pieces[min(index, 1) : -1][:1]
+    return found
 
 
 def _write_all(descriptor: int, data: bytes) -> tuple[int, OSError | None]:
@@ -202,21 +216,22 @@ class EventReader:
 
         An empty list means that there is nothing more only if `at_end`. Raises OSError for a file that may not be read.
         """
-        return self._decode(self._complete_lines(limit_bytes))
+        return self.decode(self.poll_lines(limit_bytes))
 
     def poll_outline(self, limit_bytes: int = READ_BYTES) -> list[dict[str, Any]]:
         """Like `poll`, but leave out steps followed by another step: many times faster on a long history."""
-        lines = self._complete_lines(limit_bytes)
-        return self._decode(
+        lines = self.poll_lines(limit_bytes)
+        return self.decode(
             [
                 line
                 for line, next_line in zip(lines, [*lines[1:], b""], strict=False)
                 # The brace: a step that was cut short does not stand for the one before it.
-                if not (line.startswith(_STEP) and next_line.startswith(_STEP) and next_line.endswith(b"}"))
+                if not (line.startswith(STEP) and next_line.startswith(STEP) and next_line.endswith(b"}"))
             ]
         )
 
-    def _decode(self, lines: list[bytes]) -> list[dict[str, Any]]:
+    def decode(self, lines: list[bytes]) -> list[dict[str, Any]]:
+        """Return the events on lines that `poll_lines` gave."""
         events = []
         for line in lines:
             try:
@@ -229,7 +244,8 @@ class EventReader:
                 self.skipped += 1
         return events
 
-    def _complete_lines(self, limit_bytes: int) -> list[bytes]:
+    def poll_lines(self, limit_bytes: int = READ_BYTES) -> list[bytes]:
+        """Like `poll`, but return the lines as they stand in the file, for who decodes them otherwise."""
         file = self._current_file()
         chunk = (file.read(limit_bytes) if file is not None else b"") or b""
         self.at_end = len(chunk) < limit_bytes

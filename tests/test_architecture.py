@@ -19,12 +19,17 @@ ROOMS = [
     "workspace",
     "presets",
     "device",
+    "readings",
     "events",
     "lock",
     "jobs",
     "summary",
+    "pace",
+    "curves",
     "runs",
     "narration",
+    "history",
+    "start",
     "text",
     "model",
     "inference",
@@ -34,7 +39,7 @@ ROOMS = [
     "cli",
 ]
 TORCH_FREE = ["errors", "config", "presets", "workspace", "device", "jobs", "runs", "narration", "text.prepare"]
-TORCH_FREE += ["text.sample", "cli.main", "cli.train", "cli.runs", "cli.corpus", "cli.talk", "cli.presets"]
+TORCH_FREE += ["readings", "text.sample", "cli.main", "cli.train", "cli.runs", "cli.corpus", "cli.talk", "cli.presets"]
 
 
 def modules() -> list[Path]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 import signal
 import sys
 import time
@@ -14,11 +13,12 @@ from minigpt.cli.common import add_setting_flags, given_settings, with_given, wo
 from minigpt.cli.main import say
 from minigpt.cli.progress import Careful, Display, JsonLines, Silent, best_display
 from minigpt.config import Config
-from minigpt.errors import JobFailed, UserError, printable
-from minigpt.jobs import LOG, follow, launch
+from minigpt.errors import UserError, printable
+from minigpt.jobs import is_running
 from minigpt.narration import duration, size
 from minigpt.presets import load_preset, read_file, unusual
-from minigpt.runs import RunSummary, new_run_name, summarise
+from minigpt.runs import RunSummary, find_run, new_run_name, summarise
+from minigpt.start import start
 from minigpt.text.prepare import resolve
 from minigpt.workspace import Workspace
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from minigpt.training.session import Session
 
 DEFAULT_PRESET = "tiny"
+LOOK_SECONDS = 0.2
 LONGER = {"training.max_epochs", "training.max_steps"}
 
 
@@ -42,6 +43,7 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--run", metavar="NAME", help="the new run's name")
     parser.add_argument("--dry-run", action="store_true", help="do everything but train: sizes, memory, time")
+    parser.add_argument("--after", metavar="RUN", help="wait until that run has ended, then begin")
     parser.add_argument("--detach", action="store_true", help="train in the background, free of this terminal")
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--quiet", action="store_true", help="print the run's name alone")
@@ -56,6 +58,8 @@ def run_train(options: argparse.Namespace) -> int:
     tell = (lambda message: None) if options.quiet else say
     if options.detach:
         return _detach(options, workspace)
+    if options.after:
+        _wait_for_end(workspace, options.after)
     config, preset = (Config(), "") if options.resume is not None else _configuration(options, workspace)
     # Settings are checked: now torch may take its second to load.
     from minigpt.training.session import Session
@@ -208,19 +212,20 @@ def _detach(options: argparse.Namespace, workspace: Workspace) -> int:
         run = run_to_resume(workspace, options.resume or None).name
     else:
         config, preset = _configuration(options, workspace)
-        workspace.require_writable()
         resolve(workspace, config.corpus.name)
         run = options.run or new_run_name(workspace, f"{preset}-{Path(config.corpus.name).stem}")
         arguments += [] if options.run else ["--run", run]
-    directory = workspace.run_directory(run)
-    before = time.time()
-    pid = launch([sys.executable, "-m", "minigpt.cli.main", *arguments, "--quiet"], directory)
-    for event in follow(directory, pid=pid):
-        if event["type"] == "start" and event["time"] >= before:
-            print(run)
-            say(f"Training as process {pid}. Watch it with `minigpt runs watch {run}`.")
-            return 0
-    log = (directory / LOG).read_text(errors="replace").strip().splitlines()
-    if [path.name for path in directory.iterdir()] == [LOG]:
-        shutil.rmtree(directory)
-    raise JobFailed(f"The run {run} did not start: {log[-1] if log else 'it left no message'}")
+    started = start(workspace, run, arguments)
+    while not options.after and started.outcome() is None:
+        time.sleep(LOOK_SECONDS)
+    print(run)
+    say(f"Training as process {started.pid}. Watch it with `minigpt runs watch {run}`.")
+    return 0
+
+
+def _wait_for_end(workspace: Workspace, run: str) -> None:
+    directory = find_run(workspace, run)
+    if is_running(directory):
+        say(f"Waiting for the run {run} to end.")
+    while is_running(directory):
+        time.sleep(LOOK_SECONDS)

@@ -10,7 +10,8 @@ from pathlib import Path
 import psutil
 import torch
 
-from minigpt.device import free_disk, synchronise
+from minigpt.device import synchronise
+from minigpt.readings import free_disk
 from minigpt.training.plan import memory_estimate
 from minigpt.training.recorder import Recorder
 from minigpt.training.session import Session

@@ -11,9 +11,9 @@ from typing import Any
 
 import psutil
 
-from minigpt.device import readings
 from minigpt.jobs import EVENTS, LOG, EventWriter
 from minigpt.narration import clock, narrate
+from minigpt.readings import readings
 
 HEARTBEAT_SECONDS = 10
 READINGS_SECONDS = 5
@@ -26,7 +26,7 @@ class Recorder:
 
     def __init__(self, directory: Path, device_kind: str, log_every: int, listeners: tuple[Listener, ...] = ()) -> None:
         self.writer = EventWriter(directory / EVENTS)
-        self.log_path = directory / LOG
+        self.directory, self.log_path = directory, directory / LOG
         self.device_kind, self.log_every, self.listeners = device_kind, log_every, listeners
         self.phase = "starting"
         self.last_progress = time.time()
@@ -78,7 +78,7 @@ class Recorder:
         while not self._closing.wait(READINGS_SECONDS):
             beats += 1
             try:
-                figures = readings(self.device_kind)
+                figures = readings(self.device_kind, self.directory)
             except (psutil.Error, OSError):  # a sensor that is gone for a moment must not end the heartbeat
                 figures = {}
             self._tell(self.writer.write("device", rank=0, **figures))

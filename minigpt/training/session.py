@@ -17,13 +17,14 @@ import msgspec
 import torch
 
 from minigpt.config import Config
-from minigpt.device import Device, choose, free_disk, tune_process
+from minigpt.device import Device, choose, tune_process
 from minigpt.errors import UserError
 from minigpt.jobs import EVENTS, EventReader, RunLock, is_running
 from minigpt.model.checkpoint import Checkpoint, load
 from minigpt.model.gpt import GPT, GPTConfig
 from minigpt.narration import size
 from minigpt.presets import to_toml
+from minigpt.readings import free_disk
 from minigpt.runs import find_run, list_runs, new_run_name, resume_checkpoint
 from minigpt.text.corpus import Corpus
 from minigpt.text.prepare import Prepared, prepare_for, resolve
@@ -251,6 +252,8 @@ class Session:
             "tokens": self.text.train.tokens,
             "flops_per_token": self.model.flops_per_token(),
             "device": self.device.label,
+            "peak_flops": trainer.peak_flops,
+            "peak_source": trainer.peak_source,
             "precision": self.device.precision,
             "vocab_size": self.model.config.vocab_size,
             "resumed_from": self.resumed.step if self.resumed else None,

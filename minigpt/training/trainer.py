@@ -96,7 +96,7 @@ class Trainer:
         self._clock = time.monotonic()
         self._first_step, self._began = progress.step, self._clock
         self._flops_per_token = model.flops_per_token()
-        self._peak_flops = peak_flops(device)[0]
+        self.peak_flops, self.peak_source = peak_flops(device)
 
     def _muon_dtype(self) -> torch.dtype:
         return torch.bfloat16 if self.device.kind != "cpu" or self.device.precision == "bfloat16" else torch.float32
@@ -214,7 +214,7 @@ class Trainer:
         now = time.monotonic()
         tokens_per_s = len(steps) * self.plan.tokens_per_step / max(now - self._clock, 1e-9)
         self._clock = now
-        mfu = tokens_per_s * self._flops_per_token / self._peak_flops
+        mfu = tokens_per_s * self._flops_per_token / self.peak_flops
         for record, (loss, grad_norm, finite) in zip(steps, figures, strict=True):
             record.update(loss=loss, grad_norm=grad_norm, tokens_per_s=tokens_per_s, mfu=mfu)
             self.recorder.event("step", **record)

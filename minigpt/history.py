@@ -1,0 +1,186 @@
+"""All that a watcher shows of a run, kept up to date from its events in bounded memory.
+
+history = RunHistory(directory)
+while history.read():      # until all that is there has been read
+    pass
+print(history.summary.state, history.curves["loss"][-1], history.pace.seconds_left)
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from minigpt.curves import Curves
+from minigpt.errors import printable
+from minigpt.events import EVENTS, STEP, EventReader, sample_lines
+from minigpt.narration import narrate
+from minigpt.pace import Pace
+from minigpt.summary import RunSummary
+
+MAX_LOG_LINES = 2000
+MAX_SAMPLES = 400
+MAX_READINGS = 4000
+# Above this, a look at some of the lines comes first, so that something is on the screen at once.
+PREVIEW_ABOVE_BYTES = 8 << 20
+PREVIEW_LINES = 2000
+PREVIEW_PART = 50
+_TOLD = ("start", "eval", "notice", "command", "checkpoint", "end")
+
+
+@dataclass(frozen=True)
+class LogLine:
+    """One line of a run's story; `kind` is the event's type, or a notice's severity."""
+
+    time: float
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True)
+class SampleText:
+    """What the model said to a prompt at a step."""
+
+    step: int
+    prompt: str
+    text: str
+
+
+class RunHistory:
+    """One run's summary, curves, pace, samples, log and latest device readings."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._reader = EventReader(directory / EVENTS)
+        self._clear()
+
+    def _clear(self) -> None:
+        self.summary = RunSummary(self.directory.name)
+        self.curves = Curves()
+        self.pace = Pace()
+        self.samples: list[SampleText] = []
+        self.log: deque[LogLine] = deque(maxlen=MAX_LOG_LINES)
+        self.logged = 0  # how many lines there ever were: `log` keeps the last
+        self.device: dict[str, Any] = {}
+        self.memory: list[tuple[int, float, float]] = []  # (step, Unix seconds, bytes in use on the device)
+        self.start: dict[str, Any] = {}
+        self.lr_scale = 1.0
+
+    def close(self) -> None:
+        self._reader.close()
+
+    @property
+    def long(self) -> bool:
+        """Whether reading all of it takes so long that a preview is worth it."""
+        try:
+            return (self.directory / EVENTS).stat().st_size > PREVIEW_ABOVE_BYTES
+        except OSError:
+            return False
+
+    @classmethod
+    def preview(cls, directory: Path) -> RunHistory:
+        """Return a history made from some lines of a long file: its curves are coarse, its log is the file's end."""
+        history = cls(directory)
+        lines = sample_lines(directory / EVENTS, PREVIEW_LINES)
+        with EventReader(directory / EVENTS, from_end=True, tail_bytes=PREVIEW_LINES * 100) as tail:
+            lines += tail.poll_lines()
+        # In parts, for the pace looks at the last step of each.
+        for begin in range(0, len(lines), PREVIEW_PART):
+            history.feed(lines[begin : begin + PREVIEW_PART])
+        return history
+
+    def read(self) -> bool:
+        """Take in the next part of the file; return whether more is there already. Raises OSError."""
+        restarts = self._reader.restarts
+        lines = self._reader.poll_lines()
+        if self._reader.restarts != restarts:
+            self._clear()
+        self.feed(lines)
+        return not self._reader.at_end
+
+    def feed(self, lines: list[bytes]) -> None:
+        """Take in the next events, as lines of JSON."""
+        for is_step, group in groupby(lines, key=_is_step):
+            if is_step:
+                self._take_steps(list(group))
+            else:
+                for event in self._reader.decode(list(group)):
+                    self._take(event)
+
+    def _take_steps(self, lines: list[bytes]) -> None:
+        last = self.curves.extend(lines)
+        if last is not None:
+            event = {"type": "step", "time": last.time, "step": last.step, "epoch": last.epoch, "loss": last.loss}
+            event["tokens"] = None if last.tokens is None else int(last.tokens)
+            event["tokens_per_s"] = last.tokens_per_s
+            self.summary.update(event)
+            self.pace.update(event)
+
+    def _take(self, event: dict[str, Any]) -> None:
+        kind = event.get("type")
+        self.summary.update(event)
+        self.pace.update(event)
+        if kind == "start":
+            self._take_start(event)
+        elif kind == "device":
+            self._take_device(event)
+        elif kind == "sample":
+            self._take_sample(event)
+        elif kind == "command" and event.get("done"):
+            self._take_acknowledgement(event)
+        if kind in _TOLD or (kind == "phase" and event.get("changed")):
+            self._tell(event)
+
+    def _take_start(self, event: dict[str, Any]) -> None:
+        self.start = event
+        resumed = event.get("resumed_from")
+        last = resumed if isinstance(resumed, int) else 0
+        self.lr_scale = self.lr_scale if last else 1.0
+        self.curves.discard_after(last)
+        self.samples = [sample for sample in self.samples if sample.step <= last] if last else []
+
+    def _take_device(self, event: dict[str, Any]) -> None:
+        self.device = event
+        memory, when = event.get("memory"), event.get("time")
+        if isinstance(memory, (int, float)) and isinstance(when, (int, float)):
+            self.memory.append((self.summary.step, float(when), float(memory)))
+            if len(self.memory) > MAX_READINGS:
+                self.memory = self.memory[::2]
+
+    def _take_acknowledgement(self, event: dict[str, Any]) -> None:
+        arguments = event.get("args")
+        scale = arguments.get("lr_scale") if isinstance(arguments, dict) else None
+        if event.get("command") == "set" and isinstance(scale, (int, float)):
+            self.lr_scale = float(scale)
+
+    def _take_sample(self, event: dict[str, Any]) -> None:
+        step, prompt, text = event.get("step"), event.get("prompt"), event.get("text")
+        if isinstance(step, int) and isinstance(prompt, str) and isinstance(text, str):
+            self.samples.append(SampleText(step, printable(prompt), printable(text)))
+            if len(self.samples) > MAX_SAMPLES:
+                # Every other one of the older half: how it began stays visible.
+                del self.samples[1 : MAX_SAMPLES // 2 : 2]
+
+    def note(self, text: str) -> None:
+        """Add a watcher's own remark to the log."""
+        self.log.append(LogLine(time.time(), "app", text))
+        self.logged += 1
+
+    def _tell(self, event: dict[str, Any]) -> None:
+        try:
+            line = narrate(event)
+        except (TypeError, ValueError):  # fields of a shape that no trainer of ours writes
+            return
+        if line is not None:
+            when = event.get("time")
+            kind = str(event.get("severity")) if event.get("type") == "notice" else str(event.get("type"))
+            self.log.append(LogLine(float(when) if isinstance(when, (int, float)) else 0.0, kind, line))
+            self.logged += 1
+
+
+def _is_step(line: bytes) -> bool:
+    return line.startswith(STEP)

@@ -1,0 +1,101 @@
+"""Starting a trainer as a process of its own, free of the terminal that asked for it.
+
+started = start_new(workspace, "tiny", "sample")
+while (outcome := started.outcome()) is None:
+    time.sleep(0.1)
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from minigpt.errors import JobFailed, printable
+from minigpt.events import EVENTS, EventReader
+from minigpt.jobs import LOG, is_running, launch
+from minigpt.runs import new_run_name
+from minigpt.workspace import Workspace
+
+_TAIL_BYTES = 1 << 16
+_LOG_BYTES = 4096
+
+
+@dataclass
+class Started:
+    """A trainer on its way."""
+
+    directory: Path
+    pid: int
+    since: float
+
+    def outcome(self) -> bool | None:
+        """Return True once it trains, None while that is not known; raises JobFailed, in words, when it has failed."""
+        gone = not _alive(self.pid)
+        if self._has_begun():
+            return True
+        if not gone:
+            return None
+        raise JobFailed(f"The run {self.directory.name} did not start: {self._last_words()}")
+
+    def _has_begun(self) -> bool:
+        with EventReader(self.directory / EVENTS, from_end=True, tail_bytes=_TAIL_BYTES) as reader:
+            return any(event.get("type") == "start" and event.get("time", 0) >= self.since for event in reader.poll())
+
+    def _last_words(self) -> str:
+        try:
+            log = (self.directory / LOG).read_bytes()[-_LOG_BYTES:].decode("utf-8", "replace").strip().splitlines()
+            if [path.name for path in self.directory.iterdir()] == [LOG]:
+                shutil.rmtree(self.directory)
+        except OSError:
+            log = []
+        return printable(log[-1]).removeprefix("Error: ") if log else "it left no message."
+
+
+def start(workspace: Workspace, run: str, arguments: Sequence[str]) -> Started:
+    """Start `minigpt train` with these arguments on the run of that name; raises UserError or OSError."""
+    workspace.require_writable()
+    directory = workspace.run_directory(run)
+    since = time.time()
+    program = [sys.executable, "-m", "minigpt.cli.main", "train"]
+    pid = launch([*program, *arguments, "--quiet", "--workspace", str(workspace.root)], directory)
+    return Started(directory, pid, since)
+
+
+def start_new(workspace: Workspace, preset: str, corpus: str, arguments: Sequence[str] = ()) -> Started:
+    """Start a new run of a preset on a corpus, under a name made of both."""
+    run = new_run_name(workspace, f"{preset}-{Path(corpus).stem}")
+    return start(workspace, run, ["--preset", preset, "--corpus", corpus, "--run", run, *arguments])
+
+
+def start_resumed(workspace: Workspace, run: str) -> Started:
+    """Go on with a run."""
+    return start(workspace, run, ["--resume", run])
+
+
+def running_runs(workspace: Workspace) -> list[str]:
+    """Return the names of the runs at work, judged by their locks alone, the one that wrote last first."""
+    if not workspace.checkpoints.is_dir():
+        return []
+    folders = [path for path in workspace.checkpoints.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    found = [path for path in folders if is_running(path)]
+    return [path.name for path in sorted(found, key=lambda path: _changed(path / EVENTS), reverse=True)]
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def _changed(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
