@@ -75,10 +75,10 @@ def _step(event: Mapping[str, Any]) -> str:
 
 
 def _evaluation(event: Mapping[str, Any]) -> str:
-    best = "  best so far" if event.get("best") else ""
+    best = ", best so far" if event.get("best") else ""
     return (
-        f"evaluation at step {event.get('step', 0):,}: {event.get('split')} loss {number(event.get('loss'))}, "
-        f"perplexity {number(event.get('perplexity'), 2)} on {event.get('tokens', 0):,} tokens{best}"
+        f"step {event.get('step', 0):,}: {event.get('split')} loss {number(event.get('loss'))}, "
+        f"perplexity {number(event.get('perplexity'), 2)}{best} ({event.get('tokens', 0):,} tokens)"
     )
 
 

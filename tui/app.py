@@ -1,0 +1,416 @@
+"""The app: five panes, the keys that every one of them shares, and what they need of one another."""
+
+from __future__ import annotations
+
+import signal
+import time
+import traceback
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+from textual.app import App, ComposeResult
+from textual.binding import Binding, BindingType
+from textual.events import Resize
+from textual.screen import Screen
+from textual.theme import Theme
+from textual.widgets import ContentSwitcher, Footer
+
+from minigpt.errors import UserError, printable
+from minigpt.history import RunHistory
+from minigpt.jobs import is_running
+from minigpt.runs import find_run
+from minigpt.start import Started, running_runs, start_new, start_resumed
+from minigpt.workspace import Workspace
+from tui.explain import EXPLANATIONS
+from tui.figures import DIM, PLAIN, STRONG, state_parts
+from tui.panes.pane import Pane
+from tui.panes.train import TrainPane
+from tui.state import PersonalSettings, app_folder, load_state, save_state, settings_path
+from tui.watch import Watcher
+from tui.widgets.dialogs import Choice, Reader, message
+from tui.widgets.rows import Rows
+from tui.widgets.topline import StatusLine, TabLine
+
+PANES = (("train", "Train"), ("corpus", "Corpus"), ("presets", "Presets"), ("chat", "Chat"), ("runs", "Runs"))
+CRASH_LOG = "app-error.txt"
+CLOCK_SECONDS = 1.0
+NOTHING_TO_EXPLAIN = "Move with Tab to a figure or a chart, then ? explains it. F1 opens all of help."
+
+HIGH_CONTRAST = Theme(
+    name="high-contrast",
+    primary="#ffff00",
+    secondary="#00ffff",
+    warning="#ffaf00",
+    error="#ff5f5f",
+    success="#00ff00",
+    accent="#ff87ff",
+    foreground="#ffffff",
+    background="#000000",
+    surface="#000000",
+    panel="#262626",
+    dark=True,
+    variables={"text-muted": "#d0d0d0", "footer-key-foreground": "#ffff00"},
+)
+
+
+class MainScreen(Screen[None]):
+    """The screen below all dialogs; its classes say how low it is, each less high one on top of the others."""
+
+    HEIGHTS: ClassVar[dict[str, int]] = {"-short": 30, "-low": 18, "-lowest": 10}
+
+    def on_resize(self, event: Resize) -> None:
+        for name, height in self.HEIGHTS.items():
+            self.set_class(event.size.height < height, name)
+        self.set_class(event.size.height >= self.HEIGHTS["-short"], "-tall")
+
+
+class MiniGPTApp(App[None]):
+    """Train, steer, inspect and talk to a GPT of your own."""
+
+    TITLE = "minigpt"
+    CSS_PATH = "app.tcss"
+    ENABLE_COMMAND_PALETTE = True
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-normal"), (160, "-wide")]  # noqa: RUF012 - as in App
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *(
+            Binding(f"{number},f{number + 1}", f"open_pane('{name}')", title, show=False, id=f"app.{name}")
+            for number, (name, title) in enumerate(PANES, start=1)
+        ),
+        Binding("question_mark", "explain", "Explain", id="app.explain", tooltip="Explain what has the focus"),
+        Binding("f1", "help", "Help", id="app.help", tooltip="What this pane is for, and all its keys"),
+        Binding("q", "quit", "Quit", id="app.quit", tooltip="Leave; training goes on"),
+        Binding("ctrl+q,ctrl+c", "quit", "Quit", show=False, id="app.leave", tooltip="Leave; training goes on"),
+        Binding("escape", "leave_field", "Leave field", show=False, id="app.escape", tooltip="Leave a text field"),
+    ]
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        settings: PersonalSettings | None = None,
+        run: str | None = None,
+        train: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.workspace = workspace
+        self.settings = settings or PersonalSettings()
+        self.state = load_state(workspace)
+        self.training_run: str | None = None
+        self.training_device: str | None = None
+        self.failure: str | None = None  # why the app had to end, for the person
+        self._run_asked, self._train_asked = run, train
+        self._status: list[Any] = []
+        self._pane = ""
+
+    # Setting up
+
+    def get_default_screen(self) -> Screen[None]:
+        return MainScreen(id="_default")
+
+    def compose(self) -> ComposeResult:
+        yield StatusLine(id="status")
+        yield TabLine(PANES, id="tabs")
+        with ContentSwitcher(id="panes", initial="train"):
+            yield TrainPane(id="train")
+        yield Footer(compact=True)
+
+    def on_mount(self) -> None:
+        self.animation_level = "none"
+        self.register_theme(HIGH_CONTRAST)
+        theme = self.state.theme or self.settings.theme
+        if theme in self.available_themes:
+            self.theme = theme
+        self.theme_changed_signal.subscribe(self, self._theme_chosen)
+        if self.settings.keys:
+            self.set_keymap(self.settings.keys)
+        self.set_interval(CLOCK_SECONDS, self._show_clock)
+        self._handle_signals()
+        self._pane = "train"
+        self.query_one(TabLine).choose("train")
+        self.call_after_refresh(self._begin)
+
+    def _begin(self) -> None:
+        self._show_clock()
+        if self.state.pane in dict(PANES) and self.state.pane != "train" and not (self._run_asked or self._train_asked):
+            self.open_pane(self.state.pane)
+        self.query_one(TrainPane).focus_main() if self._pane == "train" else None
+        if self._train_asked:
+            self.choose_preset(self._train_asked)
+            self.start_run()
+        else:
+            self.run_worker(self._find_run_to_show, name="attach", group="attach", thread=True, exclusive=True)
+
+    def _find_run_to_show(self) -> None:
+        """Find the run asked for, else the one at work, else the one that was at work when the app was last here."""
+        try:
+            if self._run_asked:
+                found: str | None = find_run(self.workspace, self._run_asked).name
+            else:
+                running = running_runs(self.workspace)
+                remembered = self.state.run if self.state.attached else None
+                found = remembered if remembered in running or not running else running[0]
+                if found and not (self.workspace.checkpoints / found).is_dir():
+                    found = None
+        except UserError as error:
+            self.tell_from_thread("No such run", str(error))
+            return
+        if found:
+            self.call_later(self.watch_run, found, True)
+
+    def _handle_signals(self) -> None:
+        """Leave the terminal clean when the system asks us to go. SIGHUP keeps its default: the terminal is gone."""
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            try:
+                loop.add_signal_handler(number, self.exit)
+            except (NotImplementedError, RuntimeError, ValueError):  # not the main thread: under test
+                return
+
+    # Panes
+
+    def open_pane(self, name: str) -> None:
+        """Bring a pane to the front; it is made when it is first asked for."""
+        switcher = self.query_one("#panes", ContentSwitcher)
+        if name == self._pane:
+            return
+        before = self.pane(self._pane)
+        if before is not None:
+            before.hidden()
+        self._pane = name
+        if self.pane(name) is None:
+            switcher.mount(make_pane(name))
+        switcher.current = name
+        self.query_one(TabLine).choose(name)
+        self.state.pane = name
+        self.remember()
+        self.call_after_refresh(self._shown, name)
+
+    def _shown(self, name: str) -> None:
+        pane = self.pane(name)
+        if pane is not None and name == self._pane:
+            pane.shown()
+            if self.focused is None or pane not in self.focused.ancestors_with_self:
+                self.screen.set_focus(None)
+                first = next((widget for widget in pane.query("*") if widget.focusable), None)
+                if first is not None:
+                    first.focus()
+
+    def pane(self, name: str) -> Pane | None:
+        """Return a pane if it has been made."""
+        return next(iter(self.query_one("#panes").query_children(f"#{name}").results(Pane)), None)
+
+    def action_open_pane(self, name: str) -> None:
+        self.open_pane(name)
+
+    def on_tab_line_chosen(self, event: TabLine.Chosen) -> None:
+        self.open_pane(event.name)
+
+    def action_leave_field(self) -> None:
+        pane = self.pane(self._pane)
+        if pane is not None:
+            pane.shown()
+
+    # What panes ask for
+
+    def choose_preset(self, name: str) -> None:
+        self.state.preset = name
+        self.remember()
+        self.query_one(TrainPane).refresh_choice()
+
+    def choose_corpus(self, name: str) -> None:
+        self.state.corpus = name
+        self.remember()
+        self.query_one(TrainPane).refresh_choice()
+
+    def start_run(self) -> None:
+        """Start the chosen preset on the chosen corpus; asks where another run is at work."""
+        self.run_worker(self._ask_and_start, name="start", group="start", thread=True, exclusive=True)
+
+    def _ask_and_start(self) -> None:
+        running = running_runs(self.workspace)
+        if not running:
+            self._launch([])
+            return
+        question = Choice(
+            "A run is training",
+            f"{running[0]} is at work on this machine. Beside it, both are slower and need memory for two; "
+            "after it, the new one waits until that one has ended.",
+            [("after", "1 After it", "primary"), ("beside", "2 Beside it", "default"), ("no", "3 Not now", "default")],
+        )
+        self.call_later(self.push_screen, question, lambda answer: self._answered(answer, running[0]))
+
+    def _answered(self, answer: str | None, running: str) -> None:
+        arguments = {"after": ["--after", running], "beside": []}.get(answer or "")
+        if arguments is not None:
+            self.run_worker(lambda: self._launch(arguments), name="start", group="start", thread=True, exclusive=True)
+
+    def _launch(self, arguments: list[str]) -> None:
+        state = self.state
+        try:
+            self._launched(start_new(self.workspace, state.preset, state.corpus, arguments))
+        except (UserError, OSError) as error:
+            self.tell_from_thread("Not started", str(error))
+
+    def resume_run(self, run: str) -> None:
+        """Go on with a run; one that is at work is only watched."""
+
+        def resume() -> None:
+            if is_running(self.workspace.checkpoints / run):
+                self.call_later(self.watch_run, run)
+                return
+            try:
+                self._launched(start_resumed(self.workspace, run))
+            except (UserError, OSError) as error:
+                self.tell_from_thread("Not resumed", str(error))
+
+        self.run_worker(resume, name="resume", group="start", thread=True, exclusive=True)
+
+    def _launched(self, started: Started) -> None:
+        self.call_later(self._watch, Watcher(started.directory, started), False)
+
+    def watch_run(self, run: str, account: bool = False) -> None:
+        """Show a run in the Train pane; with `account`, say what happened since it was last looked at."""
+        try:
+            directory = self.workspace.run_directory(run)
+        except UserError as error:
+            self.tell("No such run", str(error))
+            return
+        self._watch(Watcher(directory), account)
+
+    def _watch(self, watcher: Watcher, account: bool) -> None:
+        if not account:
+            self.open_pane("train")
+        self.query_one(TrainPane).follow(watcher, account)
+
+    def chat_with(self, path: Path) -> None:
+        """Talk to the model in a checkpoint file."""
+        self.open_pane("chat")
+
+        def talk() -> None:
+            pane = self.pane("chat")
+            if pane is not None:
+                pane.talk_to(path)  # type: ignore[attr-defined]
+
+        self.call_after_refresh(talk)
+
+    def remember(self) -> None:
+        """Save the state, off the event loop."""
+        save = partial(save_state, self.workspace, self.state)
+        self.run_worker(save, name="remember", group="remember", thread=True, exclusive=True)
+
+    def tell(self, title: str, text: str) -> None:
+        """Show a message that waits to be read."""
+        self.push_screen(message(title, printable(text)))
+
+    def tell_from_thread(self, title: str, text: str) -> None:
+        self.call_later(self.tell, title, text)
+
+    # The lines above
+
+    def show_status(self, history: RunHistory, starting: bool) -> None:
+        """Show a run's state in the top line."""
+        summary = history.summary
+        facts = [[(printable(summary.run, single_line=True), PLAIN)], state_parts(history, starting)]
+        planned = history.pace.planned_steps or summary.planned_steps
+        if planned:
+            facts.append([(f"step {summary.step:,}/{planned:,}", PLAIN)])
+        if summary.device:
+            facts.append([(printable(summary.device, single_line=True), DIM)])
+        self._status = facts
+
+    def _show_clock(self) -> None:
+        self.query_one(StatusLine).tell([[("minigpt", STRONG)], *self._status], time.strftime("%H:%M"))
+
+    def on_resize(self) -> None:
+        self.call_after_refresh(self._show_clock)
+        self.call_after_refresh(lambda: self.query_one(TabLine).choose(self._pane))
+
+    # Help
+
+    def action_explain(self) -> None:
+        """Explain what has the focus, in a sentence for a beginner."""
+        focused = self.focused
+        if isinstance(focused, Rows) and focused.current is not None:
+            text = EXPLANATIONS.get(focused.current.key) or EXPLANATIONS.get(focused.id or "")
+        else:
+            text = getattr(focused, "explain", None) or EXPLANATIONS.get(getattr(focused, "id", None) or "")
+        if text is None and getattr(focused, "tooltip", None):
+            text = str(focused.tooltip)  # type: ignore[union-attr]
+        self.tell(
+            "What is this?", text or "Move with Tab to a figure or a chart, then ? explains it. F1 opens all of help."
+        )
+
+    def action_help(self) -> None:
+        pane = self.pane(self._pane)
+        if pane is not None:
+            self.push_screen(Reader(pane.TITLE, pane.HELP + GENERAL_HELP.format(settings=settings_path())))
+
+    def _theme_chosen(self, theme: Theme) -> None:
+        if self.state.theme != theme.name:
+            self.state.theme = theme.name
+            self.remember()
+
+    # Leaving
+
+    async def action_quit(self) -> None:
+        save_state(self.workspace, self.state)
+        self.exit()
+
+    def _handle_exception(self, error: Exception) -> None:
+        """Write what went wrong to a file instead of the terminal, and leave."""
+        folder = app_folder(self.workspace)
+        details = "".join(traceback.format_exception(error))
+        where = ""
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / CRASH_LOG).write_text(details)
+            where = f" The details are in {folder / CRASH_LOG}; please report them."
+        except OSError:
+            where = ""
+        self.failure = (
+            f"This is a mistake in MiniGPT, not yours: {type(error).__name__}.{where} Training is not touched."
+        )
+        self._return_code = 1
+        self._exception = self._exception or error
+        self._exception_event.set()
+        self.exit(return_code=1)
+
+
+GENERAL_HELP = """
+
+**Everywhere**
+
+| key | what it does |
+|---|---|
+| 1-5, F2-F6 | Train, Corpus, Presets, Chat, Runs |
+| Tab, Shift+Tab | from one thing to the next |
+| ? | explain what has the focus |
+| Ctrl+P | all commands by name, and the colour themes |
+| Esc | leave a text field |
+| q | leave; training goes on |
+
+Keys and theme can be set in `{settings}`: `theme = "textual-light"`, `braille = false` where the font lacks
+those dots, and a table `[keys]` with lines such as `"train.start" = "s"`.
+"""
+
+
+def make_pane(name: str) -> Pane:
+    """Return a new pane; its module is imported only now."""
+    if name == "corpus":
+        from tui.panes.corpus import CorpusPane
+
+        return CorpusPane(id=name)
+    if name == "presets":
+        from tui.panes.presets import PresetsPane
+
+        return PresetsPane(id=name)
+    if name == "chat":
+        from tui.panes.chat import ChatPane
+
+        return ChatPane(id=name)
+    assert name == "runs", name
+    from tui.panes.runs import RunsPane
+
+    return RunsPane(id=name)

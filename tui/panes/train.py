@@ -1,0 +1,329 @@
+"""The Train pane: choose and start, then watch and steer."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, TypeVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.css.query import NoMatches
+from textual.widgets import ContentSwitcher
+
+from minigpt.errors import UserError
+from minigpt.history import RunHistory
+from minigpt.jobs import send_command
+from minigpt.narration import duration, number
+from minigpt.summary import LIVE_STATES
+from tui.curves import AXES, CHARTS, SMOOTHINGS, View
+from tui.figures import LOG_FILTERS
+from tui.panes.board import Board
+from tui.panes.pane import Pane
+from tui.panes.ready import Ready
+from tui.state import UIState
+from tui.watch import Watcher
+from tui.widgets.dialogs import Choice
+
+TICK_SECONDS = 0.5
+REMEMBER_EVERY_TICKS = 20
+LR_STEP = 0.8
+GONE = "The trainer is gone without a word (killed?). r goes on from the last checkpoint."
+Choosable = TypeVar("Choosable", str, float)
+
+
+class TrainPane(Pane):
+    """Shows what will be trained until something is, then the run."""
+
+    TITLE = "Train"
+    HELP = """\
+**Train** shows one run: the curves of loss and perplexity, its figures, what the model says by now, and a log.
+
+The trainer is a process of its own. Quit, close the window, lose the link: it goes on, and this pane finds it again.
+
+| key | what it does |
+|---|---|
+| s | start training the chosen preset on the chosen corpus |
+| space | pause, and go on |
+| x | stop after this step and save everything; r goes on from there later |
+| k | write a checkpoint now |
+| e, g | evaluate now; have the model say something now |
+| - + | lower or raise the learning rate |
+| c | the next chart: perplexity, learning rate, gradient norm, tokens/s, memory |
+| l, t, z, m | logarithmic axis; steps, tokens or time; zoom to the end; smoothing |
+| left, right | with a chart in focus: read its values |
+| v | at small sizes: log, sample, evaluations or device below |
+| f | filter the log |
+| y | copy what has the focus (works over SSH where the terminal allows it) |
+| n | back to the choice of preset and corpus |
+"""
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("s", "start", "Start", id="train.start", tooltip="Train the chosen preset on the chosen corpus"),
+        Binding("space", "pause", "Pause", key_display="spc", id="train.pause", tooltip="Pause, and go on"),
+        Binding("x", "stop", "Stop", id="train.stop", tooltip="Stop after this step, and save everything"),
+        Binding("r", "resume", "Resume", id="train.resume", tooltip="Go on with this run where it stopped"),
+        Binding("c", "chart", "Chart", id="train.chart", tooltip="Show the next chart"),
+        Binding("k", "send('checkpoint')", "Save", show=False, id="train.checkpoint", tooltip="Write a checkpoint now"),
+        Binding("e", "send('evaluate')", "Evaluate", show=False, id="train.evaluate", tooltip="Evaluate now"),
+        Binding("g", "send('sample')", "Sample", show=False, id="train.sample", tooltip="Have the model write now"),
+        Binding("minus", "scale(-1)", "Slower", show=False, id="train.slower", tooltip="Lower the rate"),
+        Binding("plus,equals_sign", "scale(1)", "Faster", show=False, id="train.faster", tooltip="Raise the rate"),
+        Binding("l", "log_axis", "Log axis", show=False, id="train.log", tooltip="Logarithmic loss axis on or off"),
+        Binding("t", "axis", "Axis", show=False, id="train.axis", tooltip="Plot by steps, tokens or time"),
+        Binding("z", "recent", "Zoom", show=False, id="train.zoom", tooltip="Show the last fifth only, or all"),
+        Binding("m", "smoothing", "Smoothing", show=False, id="train.smoothing", tooltip="More or less smoothing"),
+        Binding("v", "view", "View", show=False, id="train.view", tooltip="Log, sample, evaluations or device below"),
+        Binding("f", "filter", "Filter", show=False, id="train.filter", tooltip="Filter the log"),
+        Binding("y", "copy", "Copy", show=False, id="train.copy", tooltip="Copy what has the focus"),
+        Binding("n", "new", "New", show=False, id="train.new", tooltip="Choose what to train next"),
+    ]
+    DEFAULT_CSS = """
+    TrainPane ContentSwitcher { height: 1fr; }
+    """
+
+    def __init__(self, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.watcher: Watcher | None = None
+        self._seen = -1
+        self._told_state: str | None = None
+        self._told_trouble: str | None = None
+        self._account_due = False
+        self._ticks = 0
+
+    def compose(self) -> ComposeResult:
+        with ContentSwitcher(initial="ready"):
+            yield Ready(id="ready")
+            yield Board(id="board")
+
+    def on_mount(self) -> None:
+        self.set_interval(TICK_SECONDS, self.tick)
+
+    def shown(self) -> None:
+        self._seen = -1
+        self.tick()
+        self.focus_main()
+
+    def focus_main(self) -> None:
+        """Put the focus where the next key is likeliest meant."""
+        try:
+            shown: Ready | Board = self.query_one(Ready) if self.watcher is None else self.board
+        except NoMatches:
+            return
+        shown.focus_main()
+
+    def on_unmount(self) -> None:
+        if self.watcher is not None:
+            self.watcher.close()
+
+    @property
+    def board(self) -> Board:
+        return self.query_one(Board)
+
+    @property
+    def ui(self) -> UIState:
+        return self.minigpt.state
+
+    @property
+    def state(self) -> str:
+        """The watched run's state."""
+        if self.watcher is None:
+            return "none"
+        return "starting" if self.watcher.starting else self.watcher.history.summary.state
+
+    def refresh_choice(self) -> None:
+        """Show the chosen preset and corpus."""
+        self.query_one(Ready).refresh_choice()
+
+    def follow(self, watcher: Watcher, account: bool = False) -> None:
+        """Show a run; with `account`, say what happened since it was last looked at."""
+        if self.watcher is not None:
+            self.watcher.close()
+        self.watcher, self._seen, self._account_due = watcher, -1, account
+        self._told_state = self._told_trouble = None
+        watcher.begin()
+        self.board.forget()
+        self.query_one(ContentSwitcher).current = "board"
+        self.ui.run = watcher.directory.name
+        self.minigpt.remember()
+        self.tick()
+        self.focus_main()
+
+    # What moves
+
+    def tick(self) -> None:
+        """Show what is new; a pane that is not on screen only takes note."""
+        watcher = self.watcher
+        if watcher is None:
+            return
+        # The reader has it for milliseconds; the next tick comes soon.
+        if not watcher.lock.acquire(blocking=False):
+            return
+        try:
+            self._follow_state(watcher)
+            self.minigpt.show_status(watcher.history, watcher.starting)
+            if self.display and self.size and self.minigpt.screen_stack[-1] is self.screen:
+                fresh = self._seen != watcher.version
+                self._seen = watcher.version
+                self.board.show(watcher.history, self.view, self.ui, fresh)
+            self._note_seen(watcher)
+        finally:
+            watcher.lock.release()
+
+    @property
+    def view(self) -> View:
+        ui = self.ui
+        axis = ui.x_axis if ui.x_axis in AXES else "step"
+        return View(axis, ui.recent, ui.smoothing)
+
+    def _follow_state(self, watcher: Watcher) -> None:
+        if watcher.trouble and watcher.trouble != self._told_trouble:
+            self._told_trouble = watcher.trouble
+            watcher.history.note(watcher.trouble)
+            self.minigpt.tell("The run has not started", f"{watcher.trouble}\n\nn goes back to the choice.")
+        if self._account_due and not watcher.loading:
+            self._account_due = False
+            self._give_account(watcher.history)
+        state = self.state
+        if state != self._told_state:
+            if self._told_state == "crashed" or state == "crashed":
+                self._seen = -1
+            if state == "crashed" and self._told_state is not None:
+                watcher.history.note(
+                    "The trainer is gone without a word (killed?). r goes on from the last checkpoint."
+                )
+            self._told_state = state
+            self.minigpt.training_run = watcher.directory.name if state in LIVE_STATES else None
+            device = watcher.history.summary.device or ""
+            self.minigpt.training_device = device.split(" ")[0] if state in LIVE_STATES and device else None
+            self.ui.attached = state in LIVE_STATES
+            self.refresh_bindings()
+
+    def _give_account(self, history: RunHistory) -> None:
+        """Say what happened while nobody looked."""
+        summary = history.summary
+        since = self.ui.seen_steps.get(summary.run)
+        if since is None:
+            return
+        words = [f"{summary.step - since:,} steps since you last looked ({since:,} to {summary.step:,})"]
+        if summary.best_val_loss is not None:
+            words.append(f"best validation loss {number(summary.best_val_loss)} at step {summary.best_step or 0:,}")
+        since_then = self.ui.seen_time
+        later = [notice for notice in summary.notices if _is_warning(notice) and notice.get("time", 0) > since_then]
+        words.append(f"{len(later)} warnings" if later else "no warnings")
+        if summary.ended is not None and summary.started is not None:
+            words.append(f"{summary.state} after {duration(summary.ended - summary.started)}")
+        history.note("; ".join(words))
+        self._seen = -1
+        self.minigpt.notify("; ".join(words), title=summary.run, timeout=8, markup=False)
+
+    def _note_seen(self, watcher: Watcher) -> None:
+        summary = watcher.history.summary
+        if watcher.loading or self.ui.seen_steps.get(summary.run) == summary.step:
+            return
+        self.ui.seen_steps[summary.run] = summary.step
+        self.ui.seen_time = summary.last_event_time or 0.0
+        self._ticks += 1
+        if self._ticks % REMEMBER_EVERY_TICKS == 0:
+            self.minigpt.remember()
+
+    # Keys
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        live = self.state in LIVE_STATES
+        if action in ("pause", "stop", "send", "scale"):
+            return live
+        if action == "start":
+            return not live
+        if action == "resume":
+            return self.state in ("interrupted", "crashed", "failed")
+        if action in ("chart", "log_axis", "axis", "recent", "smoothing", "view", "filter", "new"):
+            return self.watcher is not None
+        return True
+
+    def action_start(self) -> None:
+        self.minigpt.start_run()
+
+    def action_resume(self) -> None:
+        if self.watcher is not None:
+            self.minigpt.resume_run(self.watcher.directory.name)
+
+    def action_new(self) -> None:
+        self.query_one(ContentSwitcher).current = "ready"
+        self.query_one(Ready).focus_main()
+
+    def action_pause(self) -> None:
+        self.action_send("resume" if self.state == "paused" else "pause")
+
+    def action_stop(self) -> None:
+        question = Choice(
+            "Stop this run?",
+            "It finishes the step it is in and saves everything. r goes on from there, today or next month.",
+            [("stop", "Stop and save", "primary"), ("no", "Go on training", "default")],
+        )
+        self.app.push_screen(question, lambda answer: self.action_send("stop") if answer == "stop" else None)
+
+    def action_scale(self, direction: int) -> None:
+        if self.watcher is not None:
+            scale = self.watcher.history.lr_scale * LR_STEP**-direction
+            self.action_send("set", {"lr_scale": float(f"{scale:.4g}")})
+
+    def action_send(self, command: str, arguments: dict[str, float] | None = None) -> None:
+        """Ask the trainer for something; its answer comes in the log."""
+        watcher = self.watcher
+        if watcher is None:
+            return
+        asked = " ".join([command, *(f"{name} {value:g}" for name, value in (arguments or {}).items())])
+
+        def send() -> None:
+            try:
+                send_command(watcher.directory, command, dict(arguments or {}), by="app")
+            except UserError as error:
+                self.minigpt.tell_from_thread("Not sent", str(error))
+                return
+            with watcher.lock:
+                watcher.history.note(f"asked for: {asked}")
+            watcher.version += 1
+
+        self.in_thread(send, "send command")
+
+    def action_chart(self) -> None:
+        position = CHARTS.index(self.ui.chart) if self.ui.chart in CHARTS else 0
+        self._changed(chart=CHARTS[(position + 1) % len(CHARTS)])
+
+    def action_log_axis(self) -> None:
+        self._changed(log_axis=not self.ui.log_axis)
+
+    def action_axis(self) -> None:
+        self._changed(x_axis=_next(AXES, self.ui.x_axis))
+
+    def action_recent(self) -> None:
+        self._changed(recent=not self.ui.recent)
+
+    def action_smoothing(self) -> None:
+        self._changed(smoothing=_next(SMOOTHINGS, self.ui.smoothing))
+
+    def action_view(self) -> None:
+        self._changed(below=_next(Board.VIEWS, self.ui.below))
+
+    def action_filter(self) -> None:
+        self._changed(log_filter=_next(tuple(LOG_FILTERS), self.ui.log_filter))
+
+    def action_copy(self) -> None:
+        text = self.board.text_in_focus()
+        if text:
+            self.app.copy_to_clipboard(text)
+            self.app.notify("Copied, where the terminal allows it.", timeout=2)
+
+    def _changed(self, **changes: object) -> None:
+        for name, value in changes.items():
+            setattr(self.ui, name, value)
+        self.minigpt.remember()
+        self._seen = -1
+        self.board.hurry()
+        self.tick()
+
+
+def _is_warning(notice: dict[str, Any]) -> bool:
+    return notice.get("severity") in ("warning", "error")
+
+
+def _next(choices: tuple[Choosable, ...], now: Choosable) -> Choosable:
+    return choices[(choices.index(now) + 1) % len(choices)] if now in choices else choices[0]
