@@ -1,4 +1,7 @@
-"""The app: five panes, the keys that every one of them shares, and what they need of one another."""
+"""The app: five panes, the keys that every one of them shares, and what they need of one another.
+
+What the first frame does not need is imported where it is used.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import time
 import traceback
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
@@ -17,20 +20,20 @@ from textual.theme import Theme
 from textual.widgets import ContentSwitcher, Footer
 
 from minigpt.errors import UserError, printable
-from minigpt.history import RunHistory
-from minigpt.jobs import is_running
-from minigpt.runs import find_run
-from minigpt.start import Started, running_runs, start_new, start_resumed
 from minigpt.workspace import Workspace
 from tui.explain import EXPLANATIONS
 from tui.figures import DIM, PLAIN, STRONG, state_parts
 from tui.panes.pane import Pane
 from tui.panes.train import TrainPane
 from tui.state import PersonalSettings, app_folder, load_state, save_state, settings_path
-from tui.watch import Watcher
 from tui.widgets.dialogs import Choice, Reader, message
 from tui.widgets.rows import Rows
 from tui.widgets.topline import StatusLine, TabLine
+
+if TYPE_CHECKING:
+    from minigpt.history import RunHistory
+    from minigpt.start import Started
+    from tui.watch import Watcher
 
 PANES = (("train", "Train"), ("corpus", "Corpus"), ("presets", "Presets"), ("chat", "Chat"), ("runs", "Runs"))
 CRASH_LOG = "app-error.txt"
@@ -142,6 +145,9 @@ class MiniGPTApp(App[None]):
 
     def _find_run_to_show(self) -> None:
         """Find the run asked for, else the one at work, else the one that was at work when the app was last here."""
+        from minigpt.runs import find_run
+        from minigpt.start import running_runs
+
         try:
             if self._run_asked:
                 found: str | None = find_run(self.workspace, self._run_asked).name
@@ -229,6 +235,8 @@ class MiniGPTApp(App[None]):
         self.run_worker(self._ask_and_start, name="start", group="start", thread=True, exclusive=True)
 
     def _ask_and_start(self) -> None:
+        from minigpt.start import running_runs
+
         running = running_runs(self.workspace)
         if not running:
             self._launch([])
@@ -247,6 +255,8 @@ class MiniGPTApp(App[None]):
             self.run_worker(lambda: self._launch(arguments), name="start", group="start", thread=True, exclusive=True)
 
     def _launch(self, arguments: list[str]) -> None:
+        from minigpt.start import start_new
+
         state = self.state
         try:
             self._launched(start_new(self.workspace, state.preset, state.corpus, arguments))
@@ -257,6 +267,9 @@ class MiniGPTApp(App[None]):
         """Go on with a run; one that is at work is only watched."""
 
         def resume() -> None:
+            from minigpt.jobs import is_running
+            from minigpt.start import start_resumed
+
             if is_running(self.workspace.checkpoints / run):
                 self.call_later(self.watch_run, run)
                 return
@@ -268,10 +281,14 @@ class MiniGPTApp(App[None]):
         self.run_worker(resume, name="resume", group="start", thread=True, exclusive=True)
 
     def _launched(self, started: Started) -> None:
+        from tui.watch import Watcher
+
         self.call_later(self._watch, Watcher(started.directory, started), False)
 
     def watch_run(self, run: str, account: bool = False) -> None:
         """Show a run in the Train pane; with `account`, say what happened since it was last looked at."""
+        from tui.watch import Watcher
+
         try:
             directory = self.workspace.run_directory(run)
         except UserError as error:

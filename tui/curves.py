@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from minigpt.history import RunHistory
 from minigpt.narration import duration
 from tui.figures import short
+from tui.view import View
 from tui.widgets.chart import Series, smooth
 
-CHARTS = ("loss", "perplexity", "lr", "grad_norm", "tokens_per_s", "memory")
 TITLES = {
     "loss": "loss",
     "perplexity": "perplexity",
@@ -22,22 +22,11 @@ TITLES = {
     "tokens_per_s": "tokens/s",
     "memory": "memory, GB",
 }
-AXES = ("step", "tokens", "time")
-SMOOTHINGS = (0.0, 0.9, 0.97, 0.99)
 RECENT_SHARE, RECENT_LEAST = 0.2, 50
 # Beyond e^20 a perplexity says nothing and would flatten the rest.
 MAX_LOSS = 20.0
 
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class View:
-    """How the charts look at a run."""
-
-    axis: str = "step"
-    recent: bool = False
-    smoothing: float = 0.9
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from minigpt.errors import printable
-from minigpt.history import LogLine, RunHistory
 from minigpt.narration import duration, number, size
 from tui.widgets.rows import Part, Row
+
+if TYPE_CHECKING:
+    from minigpt.history import LogLine, RunHistory
 
 LABEL = 7
 BAR = 12
@@ -191,11 +193,11 @@ def verdict(
     if validation is None:
         return ("no validation text", DIM)
     if best is None:
-        return ("the beginning", DIM)
+        return ("the start", DIM)
     if validation < best:
-        return ("best so far", GOOD)
+        return ("best yet", GOOD)
     if gap is not None and earlier_gap is not None and gap > earlier_gap and gap > 0:
-        return ("learns by heart", WARN)
+        return ("by heart?", WARN)
     return ("no better", DIM)
 
 

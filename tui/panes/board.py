@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import time
-from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.widget import Widget
 
 from minigpt.history import RunHistory
-from tui.curves import CHARTS, View, plot, smoothed_loss
+from tui.curves import plot, smoothed_loss
 from tui.explain import EXPLANATIONS
 from tui.figures import EVALUATION_HEADER, LOG_FILTERS, device_rows, evaluation_rows, log_rows, run_rows
 from tui.state import UIState
+from tui.view import CHARTS, VIEWS, View
 from tui.widgets.chart import Chart
 from tui.widgets.dialogs import message
 from tui.widgets.diary import Diary
@@ -30,7 +30,6 @@ LOG_LINES = 300
 class Board(Widget):
     """Everything about one run; at small sizes one of four views stands below, chosen by the person."""
 
-    VIEWS: ClassVar[tuple[str, ...]] = ("log", "sample", "evaluations", "device")
     # The classes that tell the size are on the screen, above this widget.
     SCOPED_CSS = False
     DEFAULT_CSS = """
@@ -145,8 +144,8 @@ class Board(Widget):
         self._draw_if_due(history, view, ui)
 
     def _place(self, ui: UIState) -> None:
-        for name in self.VIEWS:
-            self.set_class(name == (ui.below if ui.below in self.VIEWS else "log"), f"-{name}")
+        for name in VIEWS:
+            self.set_class(name == (ui.below if ui.below in VIEWS else "log"), f"-{name}")
 
     def _show_run(self, history: RunHistory, view: View) -> None:
         rows = run_rows(history, smoothed_loss(history, view.smoothing or 0.9))

@@ -9,13 +9,10 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.widgets import Button, Label, Static
 
-from minigpt.config import Config
 from minigpt.errors import UserError, printable
-from minigpt.presets import load_preset, preset_paths, preset_summary, unusual
-from minigpt.runs import newest_run, summarise
-from minigpt.text.prepare import SAMPLE
 
 if TYPE_CHECKING:
+    from minigpt.config import Config
     from tui.app import MiniGPTApp
 
 
@@ -29,8 +26,8 @@ class Ready(VerticalScroll):
     .-short Ready #card { padding: 0 1; }
     Ready Static { height: auto; }
     Ready .choice { height: auto; }
+    Ready .choice #preset, Ready .choice #corpus { width: 1fr; }
     Ready .choice Label { width: 9; color: $text-muted; }
-    Ready .choice Static { width: 1fr; }
     Ready #start { margin: 1 0; width: auto; }
     .-short Ready #start { margin: 0; }
     Ready #last { color: $text-muted; }
@@ -76,6 +73,10 @@ class Ready(VerticalScroll):
         self.run_worker(self._look_up, name="look up choice", group="choice", thread=True, exclusive=True)
 
     def _look_up(self) -> None:
+        # Imported here, in a thread: the first frame needs none of it.
+        from minigpt.presets import load_preset, preset_paths, preset_summary, unusual
+        from minigpt.runs import newest_run, summarise
+
         workspace, state = self.minigpt.workspace, self.minigpt.state
         preset, corpus = state.preset, state.corpus
         summary, config, trouble = "", None, ""
@@ -83,6 +84,7 @@ class Ready(VerticalScroll):
             config = load_preset(preset, workspace)
             path = preset_paths(workspace).get(preset)
             summary = preset_summary(path) if path else ""
+            trouble = "\n".join(f"Note: {word}" for word in unusual(config))
         except (UserError, OSError) as error:
             trouble = str(error)
         last = ""
@@ -104,10 +106,10 @@ class Ready(VerticalScroll):
             model, training = config.model, config.training
             length = f"{training.max_steps:,} steps" if training.max_steps else f"{training.max_epochs:g} epochs"
             about_preset.append(f"{model.n_layers} layers of {model.d_model}, context {model.max_seq_len}, {length}.")
-        about_corpus = "Little stories and questions, made here: no download." if corpus == SAMPLE else ""
+        about_corpus = "Little stories and questions, made here: no download." if corpus == "sample" else ""
         self.query_one("#preset", Static).update(_choice(preset, "3", " ".join(about_preset)))
         self.query_one("#corpus", Static).update(_choice(corpus, "2", about_corpus))
-        advice = trouble or "\n".join(f"Note: {printable(word)}" for word in (unusual(config) if config else []))
+        advice = printable(trouble)
         if not advice:
             advice = "s or Enter starts. Training goes on when you quit, or when the link drops; come back any time."
         self.query_one("#advice", Static).update(Content(advice))

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.css.query import NoMatches
 from textual.widgets import ContentSwitcher
 
 from minigpt.errors import UserError
-from minigpt.history import RunHistory
-from minigpt.jobs import send_command
 from minigpt.narration import duration, number
 from minigpt.summary import LIVE_STATES
-from tui.curves import AXES, CHARTS, SMOOTHINGS, View
 from tui.figures import LOG_FILTERS
-from tui.panes.board import Board
 from tui.panes.pane import Pane
 from tui.panes.ready import Ready
 from tui.state import UIState
-from tui.watch import Watcher
+from tui.view import AXES, CHARTS, SMOOTHINGS, VIEWS, View
 from tui.widgets.dialogs import Choice
+
+if TYPE_CHECKING:
+    from minigpt.history import RunHistory
+    from tui.panes.board import Board
+    from tui.watch import Watcher
 
 TICK_SECONDS = 0.5
 REMEMBER_EVERY_TICKS = 20
@@ -82,6 +82,7 @@ The trainer is a process of its own. Quit, close the window, lose the link: it g
     def __init__(self, id: str | None = None) -> None:
         super().__init__(id=id)
         self.watcher: Watcher | None = None
+        self._board: Board | None = None
         self._seen = -1
         self._told_state: str | None = None
         self._told_trouble: str | None = None
@@ -91,7 +92,6 @@ The trainer is a process of its own. Quit, close the window, lose the link: it g
     def compose(self) -> ComposeResult:
         with ContentSwitcher(initial="ready"):
             yield Ready(id="ready")
-            yield Board(id="board")
 
     def on_mount(self) -> None:
         self.set_interval(TICK_SECONDS, self.tick)
@@ -103,19 +103,18 @@ The trainer is a process of its own. Quit, close the window, lose the link: it g
 
     def focus_main(self) -> None:
         """Put the focus where the next key is likeliest meant."""
-        try:
-            shown: Ready | Board = self.query_one(Ready) if self.watcher is None else self.board
-        except NoMatches:
-            return
-        shown.focus_main()
+        shown = self.query_one(Ready) if self.query_one(ContentSwitcher).current == "ready" else self.board
+        if shown is not None and shown.is_mounted:
+            shown.focus_main()
 
     def on_unmount(self) -> None:
         if self.watcher is not None:
             self.watcher.close()
 
     @property
-    def board(self) -> Board:
-        return self.query_one(Board)
+    def board(self) -> Board | None:
+        """What shows a run, once there is one to show: charts and numbers take their time to import."""
+        return self._board
 
     @property
     def ui(self) -> UIState:
@@ -139,12 +138,17 @@ The trainer is a process of its own. Quit, close the window, lose the link: it g
         self.watcher, self._seen, self._account_due = watcher, -1, account
         self._told_state = self._told_trouble = None
         watcher.begin()
-        self.board.forget()
-        self.query_one(ContentSwitcher).current = "board"
+        switcher = self.query_one(ContentSwitcher)
+        if self._board is None:
+            from tui.panes.board import Board
+
+            self._board = Board(id="board")
+            switcher.mount(self._board)
+        self._board.forget()
+        switcher.current = "board"
         self.ui.run = watcher.directory.name
         self.minigpt.remember()
-        self.tick()
-        self.focus_main()
+        self.call_after_refresh(self.shown)
 
     # What moves
 
@@ -162,7 +166,8 @@ The trainer is a process of its own. Quit, close the window, lose the link: it g
             if self.display and self.size and self.minigpt.screen_stack[-1] is self.screen:
                 fresh = self._seen != watcher.version
                 self._seen = watcher.version
-                self.board.show(watcher.history, self.view, self.ui, fresh)
+                if self._board is not None and self._board.is_mounted:
+                    self._board.show(watcher.history, self.view, self.ui, fresh)
             self._note_seen(watcher)
         finally:
             watcher.lock.release()
@@ -193,7 +198,9 @@ The trainer is a process of its own. Quit, close the window, lose the link: it g
             self.minigpt.training_run = watcher.directory.name if state in LIVE_STATES else None
             device = watcher.history.summary.device or ""
             self.minigpt.training_device = device.split(" ")[0] if state in LIVE_STATES and device else None
-            self.ui.attached = state in LIVE_STATES
+            if self.ui.attached != (state in LIVE_STATES):
+                self.ui.attached = state in LIVE_STATES
+                self.minigpt.remember()
             self.refresh_bindings()
 
     def _give_account(self, history: RunHistory) -> None:
@@ -273,6 +280,8 @@ The trainer is a process of its own. Quit, close the window, lose the link: it g
         asked = " ".join([command, *(f"{name} {value:g}" for name, value in (arguments or {}).items())])
 
         def send() -> None:
+            from minigpt.jobs import send_command
+
             try:
                 send_command(watcher.directory, command, dict(arguments or {}), by="app")
             except UserError as error:
@@ -301,13 +310,13 @@ The trainer is a process of its own. Quit, close the window, lose the link: it g
         self._changed(smoothing=_next(SMOOTHINGS, self.ui.smoothing))
 
     def action_view(self) -> None:
-        self._changed(below=_next(Board.VIEWS, self.ui.below))
+        self._changed(below=_next(VIEWS, self.ui.below))
 
     def action_filter(self) -> None:
         self._changed(log_filter=_next(tuple(LOG_FILTERS), self.ui.log_filter))
 
     def action_copy(self) -> None:
-        text = self.board.text_in_focus()
+        text = self._board.text_in_focus() if self._board is not None else ""
         if text:
             self.app.copy_to_clipboard(text)
             self.app.notify("Copied, where the terminal allows it.", timeout=2)
@@ -317,7 +326,8 @@ The trainer is a process of its own. Quit, close the window, lose the link: it g
             setattr(self.ui, name, value)
         self.minigpt.remember()
         self._seen = -1
-        self.board.hurry()
+        if self._board is not None:
+            self._board.hurry()
         self.tick()
 
 

@@ -50,15 +50,17 @@ def cleaned(series: Series, log: bool) -> Series:
     count = min(len(series.x), len(series.y))
     x = np.asarray(series.x, dtype=np.float64)[:count]
     y = np.asarray(series.y, dtype=np.float64)[:count]
-    # Passes over whole arrays, cheapest first: of a million points each costs half a millisecond.
-    if count and not (-HUGE <= y.min() and y.max() <= HUGE and (not log or y.min() > 0) and np.isfinite(x).all()):
+    # Passes over whole arrays, no more than needed: of a million points each costs half a millisecond.
+    drawable = count == 0 or (y.min() >= -HUGE and y.max() <= HUGE and (not log or y.min() > 0))
+    ordered = count == 0 or bool(np.isfinite(x[0]) and np.isfinite(x[-1]) and (x[1:] >= x[:-1]).all())
+    if not (drawable and ordered):
         keep = np.isfinite(x) & (np.abs(y) <= HUGE)
         if log:
             keep &= y > 0
         x, y = x[keep], y[keep]
-    if (x[1:] < x[:-1]).any():
-        order = np.argsort(x, kind="stable")
-        x, y = x[order], y[order]
+        if not ordered:
+            order = np.argsort(x, kind="stable")
+            x, y = x[order], y[order]
     return Series(series.name, x, y, series.role, series.color, series.value)
 
 
@@ -166,6 +168,17 @@ def dot_cells(layer: Layer, height: int) -> np.ndarray:
     across, up = DOTS.get(layer.marker, (1, 1))
     column, row = np.divmod(layer.dots, height * up)
     return column // across * height + row // up
+
+
+def uncovered(layers: Sequence[Layer], rows: int) -> list[Layer]:
+    """Return the layers without dots in cells that a later one takes: they would not be seen."""
+    seen: list[Layer] = []
+    covered = np.empty(0, dtype=np.int64)
+    for layer in reversed(layers):
+        cells = dot_cells(layer, rows)
+        seen.append(Layer(layer.ink, layer.marker, layer.dots[~np.isin(cells, covered)]))
+        covered = np.concatenate([covered, cells])
+    return seen[::-1]
 
 
 class Canvas:

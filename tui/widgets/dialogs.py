@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.screen import ModalScreen
-from textual.widgets import Button, Input, Markdown, Static
+from textual.widgets import Button, Static
+
+if TYPE_CHECKING:
+    from textual.widgets import Input
 
 
 class Choice(ModalScreen[str | None]):
@@ -81,6 +84,8 @@ class Ask(ModalScreen[str | None]):
         self.title_text, self.text, self.value = title, text, value
 
     def compose(self) -> ComposeResult:
+        from textual.widgets import Input
+
         with Vertical(classes="dialog") as box:
             box.border_title = Content(self.title_text)
             yield Static(Content(self.text), classes="dialog-text")
@@ -103,6 +108,9 @@ class Reader(ModalScreen[None]):
         self.title_text, self.markdown = title, markdown
 
     def compose(self) -> ComposeResult:
+        # Not needed by the first frame, and slow to import.
+        from textual.widgets import Markdown
+
         with VerticalScroll(classes="reader") as box:
             box.border_title = Content(self.title_text)
             box.border_subtitle = "Esc closes"

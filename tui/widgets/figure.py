@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from rich.cells import cell_len
 
+from minigpt.errors import printable
 from tui.widgets.canvas import (
     DOTS,
     Canvas,
@@ -17,10 +18,10 @@ from tui.widgets.canvas import (
     cleaned,
     cloud_dots,
     decimate,
-    dot_cells,
     line_dots,
     mark_dots,
     to_rows,
+    uncovered,
     value_range,
     within,
 )
@@ -70,7 +71,7 @@ class Frame:
             self.glyphs[row, column:end] = list(text[: max(end - column, 0)])
             self.inks[row, column:end] = ink
             return max(column, end)
-        for character in text:
+        for character in printable(text, single_line=True):
             size = cell_len(character)
             if not size or not 0 <= row < height or column < 0:
                 continue
@@ -197,7 +198,7 @@ class Figure:
                 dots = dots[(pattern >> (dots // (rows * up) % 8)) & 1 == 1]
             shade = "dim" if part.role in ("raw", "ghost") else "bright"
             layers.append(Layer(ink(part.color, shade), marker, dots))
-        return _uncovered(layers, rows)
+        return uncovered(layers, rows)
 
     def _kinds(self, width: int, rows: int) -> list[tuple[Series, str, int]]:
         """Return each series with how it is drawn (raw, points, solid, dashed, ghost) and its pattern."""
@@ -240,6 +241,7 @@ class Figure:
         column = self.column_of(self.cursor) if self.cursor is not None else -1
         if 0 <= column < self.plot_width:
             glyphs[:, column], inks[:, column] = "│", CURSOR
+            drawn[:, column] &= self.canvas.inks[:, column] % len(SHADES) != SHADES.index("dim")
         glyphs[drawn], inks[drawn] = self.canvas.glyphs[drawn], self.canvas.inks[drawn]
 
     def _write_message(self, frame: Frame) -> None:
@@ -294,14 +296,3 @@ class Figure:
             columns, _, latest = decimate(x, x, self.x_range, max(self.plot_width, 1))
             found.update(zip(columns.tolist(), latest.tolist(), strict=True))
         return sorted(found.items())
-
-
-def _uncovered(layers: Sequence[Layer], rows: int) -> list[Layer]:
-    """Return the layers without dots in cells that a later one takes: they would not be seen."""
-    seen: list[Layer] = []
-    covered = np.empty(0, dtype=np.int64)
-    for layer in reversed(layers):
-        cells = dot_cells(layer, rows)
-        seen.append(Layer(layer.ink, layer.marker, layer.dots[~np.isin(cells, covered)]))
-        covered = np.concatenate([covered, cells])
-    return seen[::-1]

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rich.cells import cell_len
+from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
 from rich.style import Style
 from textual.binding import Binding, BindingType
@@ -22,6 +22,8 @@ from textual.widget import Widget
 
 # Text and the name of a theme colour; "bold " before the name makes it bold.
 Part = tuple[str, str]
+# The colour of what may be left out where room is short.
+REMARK = "text-muted"
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,9 @@ class Rows(Widget, can_focus=True):
         self._repaint()
 
     def on_resize(self) -> None:
+        self._painted = []
         self._scroll()
+        self.refresh()
 
     def on_click(self, event: Click) -> None:
         self._go(self.top + event.y)
@@ -150,7 +154,7 @@ class Rows(Widget, can_focus=True):
         index = self.top + y
         if index >= len(self.rows):
             return (), False
-        return self.rows[index].parts, self.has_focus and index == self.cursor
+        return fitted(self.rows[index].parts, self.size.width), self.has_focus and index == self.cursor
 
     def _repaint(self) -> None:
         """Refresh the spans of the lines whose text changed."""
@@ -185,6 +189,28 @@ class Rows(Widget, can_focus=True):
         except ColorParseError:  # "auto 60%" and the like
             return base + Style(bold=bold or None)
         return base + Style(color=colour, bold=bold or None)
+
+
+def fitted(parts: tuple[Part, ...], width: int) -> tuple[Part, ...]:
+    """Return the parts that fit: side remarks at the end give way first, then an ellipsis tells of what is cut."""
+    kept = list(parts)
+    while len(kept) > 1 and kept[-1][1] == REMARK and _width(kept) > width:
+        kept.pop()
+    excess = _width(kept) - width
+    if excess <= 0:
+        return tuple(kept)
+    while kept and excess >= 0:
+        text, colour = kept.pop()
+        shorter = set_cell_size(text, max(0, cell_len(text) - excess - 1))
+        excess -= cell_len(text)
+        if shorter:
+            kept.append((shorter + "…", colour))
+            break
+    return tuple(kept)
+
+
+def _width(parts: Sequence[Part]) -> int:
+    return sum(cell_len(text) for text, _ in parts)
 
 
 def _difference(
