@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import difflib
 import re
+import shutil
+import threading
+import uuid
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from minigpt.errors import UserError, printable
-from minigpt.jobs import EVENTS, EventReader, is_running, owner
+from minigpt.jobs import EVENTS, EventReader, RunLock, is_running, owner
 from minigpt.summary import LIVE_STATES, STATES, RunSummary, to_json
 from minigpt.workspace import Workspace
 
 __all__ = [
     "LIVE_STATES",
     "STATES",
+    "RunCache",
     "RunSummary",
     "best_checkpoint",
+    "delete_run",
     "find_run",
     "list_runs",
     "new_run_name",
@@ -30,25 +36,102 @@ CONFIG = "config.toml"
 BEST, FINAL, INTERRUPTED = "best_model.pt", "final_model.pt", "interrupted_checkpoint.pt"
 _PERIODIC = "checkpoint_*.pt"
 _MAX_STEM = 90
+_DELETED = ".deleted-"
 
 
 def summarise(directory: Path) -> RunSummary:
     """Return where the run in `directory` stands. What cannot be read becomes a notice in the summary."""
-    summary = RunSummary(directory.name)
+    known = _KnownRun(directory)
     try:
-        # Asked before reading, so that a process which ends meanwhile is not taken for one that crashed.
-        running = is_running(directory)
-        _fold_events(directory, summary)
-        _settle(directory, summary, running)
-    except OSError as error:
-        message = f"This run cannot be read ({error.strerror}): look at {printable(str(directory))}."
-        summary.update({"type": "notice", "severity": "error", "code": "unreadable", "message": message})
-    return summary
+        return known.summary()
+    finally:
+        known.close()
+
+
+class _KnownRun:
+    """What was read of one run so far, so that asking again reads only what came since."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._folded = RunSummary(directory.name)
+        self._stamp: tuple[int, ...] | None = None
+        self._reader: EventReader | None = None
+
+    def close(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+
+    def summary(self) -> RunSummary:
+        try:
+            # Asked before reading, so that a process which ends meanwhile is not taken for one that crashed.
+            running = is_running(self.directory)
+            stamp = _stamp(self.directory / EVENTS)
+            if stamp != self._stamp:
+                self._read()
+                self._stamp = stamp
+            summary = self._copy()
+            _settle(self.directory, summary, running)
+            if not running:
+                self.close()
+        except OSError as error:
+            self.close()
+            self._stamp = None
+            summary = self._copy()
+            message = f"This run cannot be read ({error.strerror}): look at {printable(str(self.directory))}."
+            summary.update({"type": "notice", "severity": "error", "code": "unreadable", "message": message})
+        return summary
+
+    def _copy(self) -> RunSummary:
+        # What is handed out is not to change while others look at it.
+        folded = self._folded
+        return replace(folded, _checkpoint_of_path=dict(folded._checkpoint_of_path), _records=list(folded._records))
+
+    def _read(self) -> None:
+        if self._reader is None:
+            self._reader = EventReader(self.directory / EVENTS)
+            self._folded = RunSummary(self.directory.name)
+        at_end = False
+        while not at_end:
+            restarts = self._reader.restarts
+            events = self._reader.poll_outline()
+            if self._reader.restarts != restarts:
+                self._folded = RunSummary(self.directory.name)
+            for event in events:
+                self._folded.update(event)
+            at_end = self._reader.at_end
+
+
+class RunCache:
+    """The runs of a workspace for somebody who asks every few seconds: of each, only what is new is read.
+
+    A run's events are read when their file has another size or date than before; those of a run at work, from where
+    the last reading stopped. Several threads may ask.
+    """
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self._known: dict[Path, _KnownRun] = {}
+        self._lock = threading.Lock()
+
+    def list_runs(self) -> list[RunSummary]:
+        """Return all runs, those started last first; raises OSError where the folder of runs cannot be read."""
+        with self._lock:
+            directories = _directories(self._workspace)
+            for gone in self._known.keys() - set(directories):
+                self._known.pop(gone).close()
+            for directory in directories:
+                self._known.setdefault(directory, _KnownRun(directory))
+            return _newest_first((directory, self._known[directory].summary()) for directory in directories)
 
 
 def list_runs(workspace: Workspace) -> list[RunSummary]:
     """Return all runs, those started last first."""
-    dated = [(_date(directory, summary := summarise(directory)), summary) for directory in _directories(workspace)]
+    return _newest_first((directory, summarise(directory)) for directory in _directories(workspace))
+
+
+def _newest_first(found: Iterable[tuple[Path, RunSummary]]) -> list[RunSummary]:
+    dated = [(_date(directory, summary), summary) for directory, summary in found]
     dated.sort(key=lambda pair: pair[0], reverse=True)
     return [summary for _, summary in dated]
 
@@ -120,12 +203,33 @@ def resume_checkpoint(directory: Path) -> Path | None:
     return _newest_file([*named, *directory.glob(_PERIODIC)])
 
 
-def _fold_events(directory: Path, summary: RunSummary) -> None:
-    with EventReader(directory / EVENTS) as reader:
-        while not reader.at_end:
-            for event in reader.poll_outline():
-                summary.update(event)
-    summary.run = directory.name
+def delete_run(directory: Path) -> None:
+    """Remove a run and all its files; raises UserError for one at work and where the files cannot be removed.
+
+    It loses its name first, so that no half-deleted run is ever seen. What a killed deletion left goes too.
+    """
+    name = printable(directory.name, single_line=True)
+    if directory.is_symlink():
+        raise UserError(f"The run {name} is a link to {printable(str(directory.readlink()))}: remove it by hand.")
+    doomed = directory.with_name(f"{_DELETED}{uuid.uuid4().hex}")
+    lock = RunLock(directory)
+    try:
+        # Held while the name goes, so that nobody begins to train there meanwhile.
+        if not lock.acquire():
+            raise UserError(
+                f"The run {name} is at work: stop it first with `minigpt control {name} stop`, then delete it."
+            )
+        directory.rename(doomed)
+    except OSError as error:
+        raise UserError(f"Cannot delete the run {name} ({error.strerror}): nothing was removed.") from error
+    finally:
+        lock.release()
+    for leftover in directory.parent.glob(f"{_DELETED}*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    if doomed.exists():
+        raise UserError(
+            f"The run {name} is off the list, but not all its files could be removed: remove {printable(str(doomed))}."
+        )
 
 
 def _settle(directory: Path, summary: RunSummary, running: bool) -> None:
@@ -150,6 +254,14 @@ def _directories(workspace: Workspace) -> list[Path]:
 
 def _date(directory: Path, summary: RunSummary) -> float:
     return _modified(directory) if summary.started is None else summary.started
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    try:
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return ()
+    return found.st_size, found.st_mtime_ns, found.st_ino
 
 
 def _last_written(directory: Path) -> float:

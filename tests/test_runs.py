@@ -18,8 +18,10 @@ from minigpt import summary as summary_module
 from minigpt.errors import UserError
 from minigpt.jobs import EVENTS, LOCK, EventWriter, RunLock
 from minigpt.runs import (
+    RunCache,
     RunSummary,
     best_checkpoint,
+    delete_run,
     find_run,
     list_runs,
     new_run_name,
@@ -411,3 +413,91 @@ def test_without_events_a_run_goes_on_from_the_newest_file(tmp_path: Path) -> No
 def test_watching_needs_no_torch() -> None:
     script = "import sys, minigpt.runs; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script]).returncode == 0
+
+
+def test_asking_again_gives_what_a_first_look_would(workspace: Workspace) -> None:
+    cache = RunCache(workspace)
+    one, two = workspace.checkpoints / "one", workspace.checkpoints / "two"
+    write_events(one, start(time=1000.0), step(1))
+    assert cache.list_runs() == list_runs(workspace)
+    write_events(two, start(time=2000.0), validation(5, 1.0), checkpoint("best_model.pt", 5))
+    write_events(one, step(2), validation(2, 3.0), end(0))
+    assert cache.list_runs() == list_runs(workspace)
+    write_events(two, start(time=3000.0, resumed_from=4))
+    assert cache.list_runs() == list_runs(workspace)
+    delete_run(one)
+    assert [summary.run for summary in cache.list_runs()] == ["two"]
+
+
+def test_of_a_run_at_work_only_new_events_are_read(workspace: Workspace) -> None:
+    directory = write_events(workspace.checkpoints / "live", start(), *map(step, range(1, 50)))
+    cache = RunCache(workspace)
+    with RunLock(directory):
+        (first,) = cache.list_runs()
+        write_events(directory, step(50), validation(50, 2.0))
+        (second,) = cache.list_runs()
+    assert (first.step, second.step, second.best_val_loss) == (49, 50, 2.0)
+
+
+def test_a_history_that_was_replaced_is_read_anew(workspace: Workspace) -> None:
+    directory = write_events(workspace.checkpoints / "live", start(), step(40), validation(40, 1.0))
+    cache = RunCache(workspace)
+    with RunLock(directory):
+        cache.list_runs()
+        (directory / EVENTS).unlink()
+        write_events(directory, start(), step(3))
+        (summary,) = cache.list_runs()
+    assert (summary.step, summary.best_val_loss) == (3, None)
+
+
+def test_what_a_cache_gave_out_does_not_change(workspace: Workspace) -> None:
+    directory = write_events(workspace.checkpoints / "live", start(), checkpoint("best_model.pt", 1))
+    cache = RunCache(workspace)
+    with RunLock(directory):
+        (summary,) = cache.list_runs()
+        write_events(directory, step(9), checkpoint("final_model.pt", 9))
+        cache.list_runs()
+    assert (summary.step, len(summary.saved_files())) == (0, 1)
+
+
+def test_a_history_that_cannot_be_read_is_told_once_and_then_read(workspace: Workspace) -> None:
+    directory = workspace.checkpoints / "broken"
+    (directory / EVENTS).mkdir(parents=True)
+    cache = RunCache(workspace)
+    cache.list_runs()
+    (summary,) = cache.list_runs()
+    assert [notice["code"] for notice in summary.notices] == ["unreadable"]
+    (directory / EVENTS).rmdir()
+    write_events(directory, start(), end(0))
+    (summary,) = cache.list_runs()
+    assert (summary.state, summary.notices) == ("finished", [])
+
+
+def test_a_deleted_run_is_gone_with_what_a_killed_deletion_left(workspace: Workspace) -> None:
+    directory = write_events(workspace.checkpoints / "done", start(), end(0))
+    touch(directory / "best_model.pt")
+    touch(workspace.checkpoints / ".deleted-before" / "final_model.pt")
+    kept = write_events(workspace.checkpoints / "kept", start(), end(0))
+    delete_run(directory)
+    assert list(workspace.checkpoints.iterdir()) == [kept]
+
+
+def test_a_run_at_work_is_not_deleted(workspace: Workspace) -> None:
+    directory = write_events(workspace.checkpoints / "live", start())
+    with RunLock(directory), pytest.raises(UserError, match="at work"):
+        delete_run(directory)
+    assert [summary.run for summary in list_runs(workspace)] == ["live"]
+
+
+def test_deleting_a_run_that_is_gone_says_so(workspace: Workspace) -> None:
+    with pytest.raises(UserError, match="Cannot delete the run gone"):
+        delete_run(workspace.checkpoints / "gone")
+
+
+def test_a_link_to_a_run_elsewhere_is_not_followed(workspace: Workspace, tmp_path: Path) -> None:
+    real = write_events(tmp_path / "elsewhere", start(), end(0))
+    workspace.checkpoints.mkdir(exist_ok=True)
+    (workspace.checkpoints / "link").symlink_to(real)
+    with pytest.raises(UserError, match="link"):
+        delete_run(workspace.checkpoints / "link")
+    assert (real / EVENTS).exists()

@@ -126,7 +126,7 @@ class MiniGPTApp(App[None]):
         self.theme_changed_signal.subscribe(self, self._theme_chosen)
         if self.settings.keys:
             self.set_keymap(self.settings.keys)
-        self.set_interval(CLOCK_SECONDS, self._show_clock)
+        self.set_interval(CLOCK_SECONDS, self._tell_time)
         self._handle_signals()
         self._pane = "train"
         self.query_one(TabLine).choose("train")
@@ -336,6 +336,13 @@ class MiniGPTApp(App[None]):
         if summary.device:
             facts.append([(printable(summary.device, single_line=True), DIM)])
         self._status = facts
+        if self._pane == "train":
+            self._show_clock()
+
+    def _tell_time(self) -> None:
+        # The Train pane does it together with what else moves: one repaint instead of two.
+        if self._pane != "train" or not self._status:
+            self._show_clock()
 
     def _show_clock(self) -> None:
         self.query_one(StatusLine).tell([[("minigpt", STRONG)], *self._status], time.strftime("%H:%M"))

@@ -1,4 +1,4 @@
-"""`minigpt runs list|show|watch` and `minigpt control`."""
+"""`minigpt runs list|show|watch|delete` and `minigpt control`."""
 
 from __future__ import annotations
 
@@ -14,20 +14,23 @@ from minigpt.cli.progress import Careful, JsonLines, best_display
 from minigpt.errors import JobFailed, UserError, printable
 from minigpt.jobs import follow, is_running, send_command, wait_for
 from minigpt.narration import duration, narrate, number, size
-from minigpt.runs import RunSummary, find_run, list_runs, summarise, to_json
+from minigpt.runs import RunSummary, delete_run, find_run, list_runs, summarise, to_json
 
 CONTROLS = ("pause", "resume", "stop", "checkpoint", "evaluate", "sample", "set")
 ACKNOWLEDGEMENT_SECONDS = 60
 
 
 def add_runs_arguments(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(dest="action", metavar="list|show|watch", required=True)
+    actions = parser.add_subparsers(dest="action", metavar="list|show|watch|delete", required=True)
     listing = actions.add_parser("list", help="every run, the newest first")
     showing = actions.add_parser("show", help="one run: where it stands, its checkpoints and notices")
     watching = actions.add_parser("watch", help="follow a run as it trains")
     for action in (showing, watching):
         action.add_argument("name", nargs="?", metavar="RUN", help="default: the newest")
-    for action in (listing, showing, watching):
+    deleting = actions.add_parser("delete", help="remove a run and all its checkpoints for good")
+    deleting.add_argument("name", metavar="RUN")
+    deleting.add_argument("--yes", action="store_true", help="really do it")
+    for action in (listing, showing, watching, deleting):
         action.add_argument("--json", action="store_true", help="write JSON")
 
 
@@ -35,6 +38,8 @@ def run_runs(options: argparse.Namespace) -> int:
     if options.action == "list":
         return _list(list_runs(workspace_of(options)), options.json)
     directory = find_run(workspace_of(options), options.name)
+    if options.action == "delete":
+        return _delete(directory, options.yes, options.json)
     return _show(directory, options.json) if options.action == "show" else _watch(directory, options.json)
 
 
@@ -101,6 +106,21 @@ def _watch(directory: Path, as_json: bool) -> int:
         raise UserError(f"The run {directory.name} has no events yet.")
     if not as_json:
         say(f"The run {directory.name} is {summarise(directory).state}.")
+    return 0
+
+
+def _delete(directory: Path, confirmed: bool, as_json: bool) -> int:
+    name = directory.name
+    files = [path for path in directory.rglob("*") if path.is_file()]
+    freed = sum(path.stat().st_size for path in files)
+    told = f"the run {name} ({size(freed)} in {len(files)} file{'' if len(files) == 1 else 's'})"
+    if not confirmed:
+        raise UserError(f"Nothing was deleted. To remove {told}, for good, repeat the command with --yes.")
+    delete_run(directory)
+    if as_json:
+        write_json({"deleted": name, "bytes": freed})
+    else:
+        say(f"Deleted {told}.")
     return 0
 
 

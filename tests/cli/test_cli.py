@@ -322,3 +322,15 @@ def test_import_and_export_go_full_circle(call, trained: Path, tmp_path: Path) -
     for path in (trained / "checkpoints" / "back").iterdir():
         path.unlink()
     (trained / "checkpoints" / "back").rmdir()
+
+
+def test_a_run_is_deleted_only_when_that_is_said_twice(call, trained: Path) -> None:
+    directory = trained / "checkpoints" / "unwanted"
+    directory.mkdir()
+    (directory / "best_model.pt").write_bytes(bytes(1000))
+    code, _, err = call("runs", "delete", "unwanted")
+    assert (code, directory.exists()) == (2, True)
+    assert "--yes" in err
+    code, out, err = call("runs", "delete", "unwanted", "--yes")
+    assert (code, out, directory.exists()) == (0, "", False)
+    assert "Deleted the run unwanted (1 kB in 1 file)" in err

@@ -20,7 +20,7 @@ from tui.widgets.diary import Diary
 from tui.widgets.rows import Row, Rows
 
 # Charts cost milliseconds each: on a CPU run, the processor is the trainer's.
-CPU_SHARE = {"cpu": 0.008}
+CPU_SHARE = {"cpu": 0.006}
 OTHER_SHARE = 0.05
 LEAST_WAIT, LONGEST_WAIT = 0.5, 12.0
 # The log's rows are made from this many of its lines.
@@ -144,8 +144,10 @@ class Board(Widget):
         self._draw_if_due(history, view, ui)
 
     def _place(self, ui: UIState) -> None:
-        for name in VIEWS:
-            self.set_class(name == (ui.below if ui.below in VIEWS else "log"), f"-{name}")
+        below = ui.below if ui.below in VIEWS else "log"
+        if not self.has_class(f"-{below}"):
+            for name in VIEWS:
+                self.set_class(name == below, f"-{name}")
 
     def _show_run(self, history: RunHistory, view: View) -> None:
         rows = run_rows(history, smoothed_loss(history, view.smoothing or 0.9))

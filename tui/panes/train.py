@@ -88,6 +88,7 @@ The trainer is a process of its own. Quit, close the window, lose the link: it g
         self._told_trouble: str | None = None
         self._account_due = False
         self._ticks = 0
+        self._remember_in = REMEMBER_EVERY_TICKS
 
     def compose(self) -> ComposeResult:
         with ContentSwitcher(initial="ready"):
@@ -155,7 +156,9 @@ The trainer is a process of its own. Quit, close the window, lose the link: it g
     def tick(self) -> None:
         """Show what is new; a pane that is not on screen only takes note."""
         watcher = self.watcher
-        if watcher is None:
+        self._ticks += 1
+        # On a CPU run the processor is the trainer's: look half as often.
+        if watcher is None or (self.minigpt.training_device == "cpu" and self._ticks % 2 and self._seen >= 0):
             return
         # The reader has it for milliseconds; the next tick comes soon.
         if not watcher.lock.acquire(blocking=False):
@@ -227,8 +230,9 @@ The trainer is a process of its own. Quit, close the window, lose the link: it g
             return
         self.ui.seen_steps[summary.run] = summary.step
         self.ui.seen_time = summary.last_event_time or 0.0
-        self._ticks += 1
-        if self._ticks % REMEMBER_EVERY_TICKS == 0:
+        self._remember_in -= 1
+        if self._remember_in <= 0:
+            self._remember_in = REMEMBER_EVERY_TICKS
             self.minigpt.remember()
 
     # Keys
@@ -275,7 +279,9 @@ The trainer is a process of its own. Quit, close the window, lose the link: it g
     def action_send(self, command: str, arguments: dict[str, float] | None = None) -> None:
         """Ask the trainer for something; its answer comes in the log."""
         watcher = self.watcher
-        if watcher is None:
+        self._ticks += 1
+        # On a CPU run the processor is the trainer's: look half as often.
+        if watcher is None or (self.minigpt.training_device == "cpu" and self._ticks % 2 and self._seen >= 0):
             return
         asked = " ".join([command, *(f"{name} {value:g}" for name, value in (arguments or {}).items())])
 

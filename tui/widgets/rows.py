@@ -108,9 +108,10 @@ class Rows(Widget, can_focus=True):
         return max((len(row.text) for row in self.rows), default=0)
 
     def render_line(self, y: int) -> Strip:
-        parts, marked = self._line(y)
+        width = self.size.width
+        parts, marked = self._line(y, width, self.has_focus)
         segments = [Segment(text, self._style(colour, marked)) for text, colour in parts]
-        return Strip(segments).adjust_cell_length(self.size.width, self._style("", marked))
+        return Strip(segments).adjust_cell_length(width, self._style("", marked))
 
     def on_focus(self) -> None:
         self._repaint()
@@ -150,21 +151,22 @@ class Rows(Widget, can_focus=True):
         last_top = max(0, len(self.rows) - height)
         self.top = min(max(min(self.top, self.cursor), self.cursor - height + 1, 0), last_top)
 
-    def _line(self, y: int) -> tuple[tuple[Part, ...], bool]:
+    def _line(self, y: int, width: int, focused: bool) -> tuple[tuple[Part, ...], bool]:
         index = self.top + y
         if index >= len(self.rows):
             return (), False
-        return fitted(self.rows[index].parts, self.size.width), self.has_focus and index == self.cursor
+        return fitted(self.rows[index].parts, width), focused and index == self.cursor
 
     def _repaint(self) -> None:
         """Refresh the spans of the lines whose text changed."""
         self._scroll()
-        lines = [self._line(y) for y in range(self.size.height)]
+        size, focused = self.size, self.has_focus
+        lines = [self._line(y, size.width, focused) for y in range(size.height)]
         regions = []
         for y, line in enumerate(lines):
             before = self._painted[y] if y < len(self._painted) else None
             if before != line:
-                first, last = _difference(before, line, self.size.width)
+                first, last = _difference(before, line, size.width)
                 if last > first:
                     regions.append(Region(first, y, last - first, 1))
         self._painted = lines
