@@ -19,9 +19,8 @@ from tui.widgets.dialogs import message
 from tui.widgets.diary import Diary
 from tui.widgets.rows import Row, Rows
 
-# Charts cost milliseconds each: on a CPU run, the processor is the trainer's.
-CPU_SHARE = {"cpu": 0.006}
-OTHER_SHARE = 0.05
+# Charts cost milliseconds each, and the processor is the trainer's: drawing them may take this part of one core.
+CHART_SHARE = 0.008
 LEAST_WAIT, LONGEST_WAIT = 0.5, 12.0
 # The log's rows are made from this many of its lines.
 LOG_LINES = 300
@@ -181,11 +180,8 @@ class Board(Widget):
             chart = self.query_one(f"#chart-{number}", Chart)
             if chart.display and chart.size:
                 self._draw(chart, name, history, view, ui)
-        kind = (history.summary.device or "").split(" ")[0]
-        live = history.summary.ended is None
-        share = CPU_SHARE.get(kind, OTHER_SHARE) if live else OTHER_SHARE
         cost = time.thread_time() - spent
-        self._charts_due = now + min(max(cost / share, LEAST_WAIT), LONGEST_WAIT)
+        self._charts_due = now + min(max(cost / CHART_SHARE, LEAST_WAIT), LONGEST_WAIT)
 
     def _draw(self, chart: Chart, name: str, history: RunHistory, view: View, ui: UIState) -> None:
         shown = plot(name, history, view)

@@ -88,6 +88,7 @@ The trainer is a process of its own. Quit, close the window, lose the link: it g
         self._told_trouble: str | None = None
         self._account_due = False
         self._ticks = 0
+        self._logged = -1
         self._remember_in = REMEMBER_EVERY_TICKS
 
     def compose(self) -> ComposeResult:
@@ -157,9 +158,12 @@ The trainer is a process of its own. Quit, close the window, lose the link: it g
         """Show what is new; a pane that is not on screen only takes note."""
         watcher = self.watcher
         self._ticks += 1
-        # On a CPU run the processor is the trainer's: look half as often.
-        if watcher is None or (self.minigpt.training_device == "cpu" and self._ticks % 2 and self._seen >= 0):
+        if watcher is None:
             return
+        # Steps alone are shown every other time: the processor is the trainer's. Whatever else happens, at once.
+        if self._ticks % 2 and self._seen >= 0 and self._logged == watcher.history.logged:
+            return
+        self._logged = watcher.history.logged
         # The reader has it for milliseconds; the next tick comes soon.
         if not watcher.lock.acquire(blocking=False):
             return
@@ -280,9 +284,12 @@ The trainer is a process of its own. Quit, close the window, lose the link: it g
         """Ask the trainer for something; its answer comes in the log."""
         watcher = self.watcher
         self._ticks += 1
-        # On a CPU run the processor is the trainer's: look half as often.
-        if watcher is None or (self.minigpt.training_device == "cpu" and self._ticks % 2 and self._seen >= 0):
+        if watcher is None:
             return
+        # Steps alone are shown every other time: the processor is the trainer's. Whatever else happens, at once.
+        if self._ticks % 2 and self._seen >= 0 and self._logged == watcher.history.logged:
+            return
+        self._logged = watcher.history.logged
         asked = " ".join([command, *(f"{name} {value:g}" for name, value in (arguments or {}).items())])
 
         def send() -> None:

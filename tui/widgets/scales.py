@@ -139,7 +139,7 @@ def smooth(y: np.ndarray, weight: float) -> np.ndarray:
     return result
 
 
-def _decayed_sums(values: np.ndarray, weight: float, block: int = 64) -> np.ndarray:
+def _decayed_sums(values: np.ndarray, weight: float, block: int = 16) -> np.ndarray:
     """Return s with s[i] = weight * s[i - 1] + values[i], a block at a time."""
     count = len(values)
     rows = -(-count // block)
@@ -147,7 +147,8 @@ def _decayed_sums(values: np.ndarray, weight: float, block: int = 64) -> np.ndar
     padded[:count] = values
     lags = np.subtract.outer(np.arange(block), np.arange(block))
     decay = np.where(lags >= 0, float(weight) ** np.maximum(lags, 0), 0.0)
-    sums = padded.reshape(rows, block) @ decay.T
+    # Not as a matrix product: its library's idle threads spin for a while, and the processor is the trainer's.
+    sums = np.einsum("rb,cb->rc", padded.reshape(rows, block), decay)
     if rows > 1:
         # What one block hands to the next is again such a sum, over the last value of each block.
         carried = _decayed_sums(sums[:, -1], weight**block) if weight**block > 0 else sums[:, -1]
