@@ -9,20 +9,21 @@ from __future__ import annotations
 
 from itertools import pairwise
 from operator import attrgetter
+from typing import Annotated
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-MAX_ROWS = 100_000
-_GROUP = 4
+MAX_ROWS = 50_000
 
 
 class StepFigures(msgspec.Struct):
     """What is kept of a `step` event; what a step does not tell is NaN."""
 
-    step: int
-    time: float
+    # Beyond these, somebody has written into the file what no trainer would.
+    step: Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
+    time: Annotated[float, msgspec.Meta(ge=0, lt=1e11)]
     epoch: float | None = None
     tokens: float | None = None
     loss: float | None = None
@@ -40,8 +41,8 @@ _one = msgspec.json.Decoder(StepFigures)
 
 
 class Curves:
-    """Columns of step figures, oldest first. Beyond MAX_ROWS, of every four rows those with the least and the greatest
-    loss stay, so that spikes do.
+    """Columns of step figures, oldest first. Beyond MAX_ROWS, of every stretch of steps the rows with the least and the
+    greatest loss stay, so that spikes do; so do the first row and the last.
     """
 
     def __init__(self) -> None:
@@ -83,11 +84,16 @@ class Curves:
             self._thin_out()
 
     def _thin_out(self) -> None:
-        whole = self.count // _GROUP * _GROUP
-        loss = np.nan_to_num(self._rows[:whole, _LOSS], nan=np.inf, posinf=np.inf).reshape(-1, _GROUP)
-        first = np.arange(0, whole, _GROUP)
-        kept = np.unique(np.concatenate([first + loss.argmin(axis=1), first + loss.argmax(axis=1)]))
-        kept = np.concatenate([kept, np.arange(whole, self.count)])
+        """Make half of the room free, by stretches of equal length: the beginning stays as fine as the rest."""
+        steps, loss = self["step"], self["loss"]
+        width = (steps[-1] - steps[0] + 1) / (MAX_ROWS // 4)
+        stretch = ((steps - steps[0]) // width).astype(np.int64)
+        begin = np.flatnonzero(np.diff(stretch, prepend=-1))
+        end = np.append(begin[1:], self.count) - 1
+        known = np.isfinite(loss)
+        least = np.lexsort((np.where(known, loss, np.inf), stretch))[begin]
+        greatest = np.lexsort((np.where(known, loss, -np.inf), stretch))[end]
+        kept = np.unique(np.concatenate([least, greatest, [0, self.count - 1]]))
         self._rows = np.concatenate([self._rows[kept], np.empty((MAX_ROWS // 2, len(COLUMNS)))])
         self.count = len(kept)
 
@@ -97,6 +103,8 @@ def decode_steps(lines: list[bytes]) -> list[StepFigures]:
     try:
         steps = _many.decode(b"[" + b",".join(lines) + b"]")
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        steps = []
+    if len(steps) != len(lines):  # a line that is none, or that holds two
         steps = [figures for line in lines if (figures := _decode_one(line)) is not None]
     if all(a.step < b.step for a, b in pairwise(steps)):
         return steps

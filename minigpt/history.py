@@ -15,7 +15,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from minigpt.curves import Curves
+from minigpt.curves import Curves, decode_steps
 from minigpt.errors import printable
 from minigpt.events import EVENTS, STEP, EventReader, sample_lines
 from minigpt.narration import narrate
@@ -27,8 +27,15 @@ MAX_SAMPLES = 400
 MAX_READINGS = 4000
 # Above this, a look at some of the lines comes first, so that something is on the screen at once.
 PREVIEW_ABOVE_BYTES = 8 << 20
-PREVIEW_LINES = 2000
+# Read at a time: decoding it must not keep other threads waiting for long.
+PART_BYTES = 1 << 18
+PREVIEW_LINES = 500
 PREVIEW_PART = 50
+# What is kept of a text or a nested value. Whole numbers beyond the largest, and times beyond the last, come from no
+# trainer of ours, and arithmetic or a calendar would choke on them.
+MAX_TEXT, MAX_DEPTH = 20_000, 8
+_LARGEST, _LAST_TIME = 2**63, 1e11
+_END = b'{"type":"end",'
 _TOLD = ("start", "eval", "notice", "command", "checkpoint", "end")
 
 
@@ -56,6 +63,7 @@ class RunHistory:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._reader = EventReader(directory / EVENTS)
+        self._restarts = 0
         self._clear()
 
     def _clear(self) -> None:
@@ -67,8 +75,14 @@ class RunHistory:
         self.logged = 0  # how many lines there ever were: `log` keeps the last
         self.device: dict[str, Any] = {}
         self.memory: list[tuple[int, float, float]] = []  # (step, Unix seconds, bytes in use on the device)
+        self._readings, self._stride = 0, 1
         self.start: dict[str, Any] = {}
-        self.lr_scale = 1.0
+        self._scales: list[tuple[int, float]] = []  # (step, lr_scale) of each change
+
+    @property
+    def lr_scale(self) -> float:
+        """By how much the person has scaled the learning rate by now."""
+        return self._scales[-1][1] if self._scales else 1.0
 
     def close(self) -> None:
         self._reader.close()
@@ -86,6 +100,11 @@ class RunHistory:
         """Return a history made from some lines of a long file: its curves are coarse, its log is the file's end."""
         history = cls(directory)
         lines = sample_lines(directory / EVENTS, PREVIEW_LINES)
+        # The end of an earlier session may be among them, and the start of the next one not.
+        lines = [line for line in lines if not line.startswith(_END)]
+        with EventReader(directory / EVENTS) as head:
+            first = head.poll_lines()[:1]
+        lines = lines if lines[:1] == first else first + lines
         with EventReader(directory / EVENTS, from_end=True, tail_bytes=PREVIEW_LINES * 100) as tail:
             lines += tail.poll_lines()
         # In parts, for the pace looks at the last step of each.
@@ -95,9 +114,10 @@ class RunHistory:
 
     def read(self) -> bool:
         """Take in the next part of the file; return whether more is there already. Raises OSError."""
-        restarts = self._reader.restarts
-        lines = self._reader.poll_lines()
-        if self._reader.restarts != restarts:
+        lines = self._reader.poll_lines(PART_BYTES)
+        # Kept from read to read: another file may be found in one that fails.
+        if self._reader.restarts != self._restarts:
+            self._restarts = self._reader.restarts
             self._clear()
         self.feed(lines)
         return not self._reader.at_end
@@ -107,11 +127,18 @@ class RunHistory:
         for is_step, group in groupby(lines, key=_is_step):
             if is_step:
                 self._take_steps(list(group))
-            else:
-                for event in self._reader.decode(list(group)):
-                    self._take(event)
+                continue
+            for line in group:
+                for event in self._reader.decode([line]):
+                    # A step, but not as we write it: somebody has put spaces between.
+                    if event.get("type") == "step":
+                        self._take_steps([line])
+                    else:
+                        self._take(_bounded(event))
 
     def _take_steps(self, lines: list[bytes]) -> None:
+        for first in decode_steps(lines[:1]):
+            self.pace.update({"type": "step", "time": first.time, "step": first.step})
         last = self.curves.extend(lines)
         if last is not None:
             event = {"type": "step", "time": last.time, "step": last.step, "epoch": last.epoch, "loss": last.loss}
@@ -139,31 +166,47 @@ class RunHistory:
         self.start = event
         resumed = event.get("resumed_from")
         last = resumed if isinstance(resumed, int) else 0
-        self.lr_scale = self.lr_scale if last else 1.0
+        self._scales = [change for change in self._scales if change[0] <= last] if last else []
         self.curves.discard_after(last)
+        self.memory = [reading for reading in self.memory if reading[0] <= last] if last else []
         self.samples = [sample for sample in self.samples if sample.step <= last] if last else []
 
     def _take_device(self, event: dict[str, Any]) -> None:
         self.device = event
         memory, when = event.get("memory"), event.get("time")
         if isinstance(memory, (int, float)) and isinstance(when, (int, float)):
+            # The last reading always moves along; one in `_stride` stays.
+            if self._readings % self._stride and self.memory:
+                self.memory.pop()
             self.memory.append((self.summary.step, float(when), float(memory)))
+            self._readings += 1
             if len(self.memory) > MAX_READINGS:
                 self.memory = self.memory[::2]
+                self._stride *= 2
 
     def _take_acknowledgement(self, event: dict[str, Any]) -> None:
         arguments = event.get("args")
         scale = arguments.get("lr_scale") if isinstance(arguments, dict) else None
         if event.get("command") == "set" and isinstance(scale, (int, float)):
-            self.lr_scale = float(scale)
+            step = event.get("step")
+            change = (step if isinstance(step, int) else self.summary.step, float(scale))
+            self._scales = [*self._scales, change][-MAX_READINGS:]
 
     def _take_sample(self, event: dict[str, Any]) -> None:
         step, prompt, text = event.get("step"), event.get("prompt"), event.get("text")
         if isinstance(step, int) and isinstance(prompt, str) and isinstance(text, str):
             self.samples.append(SampleText(step, printable(prompt), printable(text)))
             if len(self.samples) > MAX_SAMPLES:
-                # Every other one of the older half: how it began stays visible.
-                del self.samples[1 : MAX_SAMPLES // 2 : 2]
+                self._thin_out_samples()
+
+    def _thin_out_samples(self) -> None:
+        """Drop the step, with all its prompts, that stands closest between others: how it began stays visible."""
+        steps = sorted({sample.step for sample in self.samples})
+        inner = range(1, len(steps) - 1)
+        dropped = min(inner, key=lambda index: steps[index + 1] - steps[index - 1], default=None)
+        if dropped is not None:
+            self.samples = [sample for sample in self.samples if sample.step != steps[dropped]]
+        self.samples = self.samples[-MAX_SAMPLES:]
 
     def note(self, text: str) -> None:
         """Add a watcher's own remark to the log."""
@@ -173,14 +216,34 @@ class RunHistory:
     def _tell(self, event: dict[str, Any]) -> None:
         try:
             line = narrate(event)
-        except (TypeError, ValueError):  # fields of a shape that no trainer of ours writes
+        except (TypeError, ValueError, OverflowError):  # fields of a shape that no trainer of ours writes
             return
         if line is not None:
             when = event.get("time")
+            told = isinstance(when, (int, float)) and 0 <= when < _LAST_TIME
             kind = str(event.get("severity")) if event.get("type") == "notice" else str(event.get("type"))
-            self.log.append(LogLine(float(when) if isinstance(when, (int, float)) else 0.0, kind, line))
+            self.log.append(LogLine(float(when or 0) if told else 0.0, kind, line))
             self.logged += 1
 
 
 def _is_step(line: bytes) -> bool:
     return line.startswith(STEP)
+
+
+def _bounded(event: dict[str, Any]) -> dict[str, Any]:
+    """Return an event without what a screen could not show: endless numbers and texts, endless nesting."""
+    return {key: _bounded_value(value, MAX_DEPTH) for key, value in event.items()}
+
+
+def _bounded_value(value: Any, depth: int) -> Any:
+    if isinstance(value, str):
+        return value[:MAX_TEXT]
+    if isinstance(value, (int, float)):
+        return value if abs(value) < _LARGEST else None
+    if isinstance(value, (dict, list)) and not depth:
+        return None
+    if isinstance(value, dict):
+        return {key: _bounded_value(item, depth - 1) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_bounded_value(item, depth - 1) for item in value]
+    return value

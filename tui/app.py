@@ -8,11 +8,12 @@ from __future__ import annotations
 import signal
 import time
 import traceback
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from textual.app import App, ComposeResult
+from textual.app import App, ComposeResult, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.events import Resize
 from textual.screen import Screen
@@ -53,7 +54,7 @@ HIGH_CONTRAST = Theme(
     surface="#000000",
     panel="#262626",
     dark=True,
-    variables={"text-muted": "#d0d0d0", "footer-key-foreground": "#ffff00"},
+    variables={"text-muted": "#d0d0d0", "foreground-muted": "#d0d0d0", "footer-key-foreground": "#ffff00"},
 )
 
 
@@ -324,6 +325,17 @@ class MiniGPTApp(App[None]):
     def tell_from_thread(self, title: str, text: str) -> None:
         self.call_later(self.tell, title, text)
 
+    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
+        """Offer every key's action by name in the command palette."""
+        yield from super().get_system_commands(screen)
+        # The palette has the focus: the keys that are meant are those of the pane below it.
+        for node in (self.pane(self._pane), self):
+            for binding in [] if node is None else node.BINDINGS:
+                assert node is not None and isinstance(binding, Binding)
+                if node.check_action(binding.action.partition("(")[0], ()):
+                    run = partial(self.run_action, binding.action, node)
+                    yield SystemCommand(f"{binding.description} ({binding.key})", binding.tooltip, run)
+
     # The lines above
 
     def show_status(self, history: RunHistory, starting: bool) -> None:
@@ -380,6 +392,9 @@ class MiniGPTApp(App[None]):
 
     async def action_quit(self) -> None:
         save_state(self.workspace, self.state)
+        chat = self.pane("chat")
+        if chat is not None:
+            await chat.leave()  # type: ignore[attr-defined]
         self.exit()
 
     def _handle_exception(self, error: Exception) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -15,9 +16,13 @@ if TYPE_CHECKING:
 
 LABEL = 7
 BAR = 12
-DIM, PLAIN, STRONG, GOOD, WARN, BAD = "text-muted", "foreground", "bold foreground", "success", "warning", "error"
+DIM, PLAIN, STRONG, GOOD, WARN, BAD = "foreground-muted", "foreground", "bold foreground", "success", "warning", "error"
 # Silence of this many heartbeats is worth a word.
 SILENT_SECONDS = 25
+# How to tell when a run will be over that takes less than so many seconds.
+HOUR, DAY = 3600, 86400
+UNTIL = ((12 * HOUR, "%H:%M"), (6 * DAY, "%a %H:%M"), (200 * DAY, "%d %b %H:%M"))
+LONGEST = 3650 * DAY
 
 STATE_SIGNS = {
     "training": ("●", GOOD),
@@ -74,12 +79,13 @@ def run_rows(history: RunHistory, smoothed: float | None) -> list[Row]:
 def _step_figures(history: RunHistory) -> list[Row]:
     curves, summary = history.curves, history.summary
     last = {name: float(curves[name][-1]) for name in ("learning_rate", "grad_norm", "tokens_per_s", "mfu", "tokens")}
-    rows = [_row("tokens_per_s", "tok/s", [(f"{last['tokens_per_s']:,.0f}", PLAIN)])]
-    rows.append(_row("lr", "lr", [(f"{last['learning_rate']:.2e}", PLAIN)]))
-    rows.append(_row("grad_norm", "gnorm", [(f"{last['grad_norm']:.3g}", PLAIN)]))
+    # Every step tells these three; a dash where it was no finite number.
+    rows = [_row("tokens_per_s", "tok/s", [(_finite(last["tokens_per_s"], "{:,.0f}"), PLAIN)])]
+    rows.append(_row("lr", "lr", [(_finite(last["learning_rate"], "{:.2e}"), PLAIN)]))
+    rows.append(_row("grad_norm", "gnorm", [(_finite(last["grad_norm"], "{:.3g}"), PLAIN)]))
     if last["mfu"] == last["mfu"]:
         source = str(history.start.get("peak_source") or "")
-        of = [(f" of {printable(source, single_line=True)}", DIM)] if source else []
+        of = [(f" of {source}", DIM)] if source else []
         rows.append(_row("mfu", "mfu", [(f"{last['mfu']:.0%}", PLAIN), *of]))
     if last["tokens"] == last["tokens"]:
         per = f"  {last['tokens'] / summary.parameters:.2g} a param" if summary.parameters else ""
@@ -103,38 +109,44 @@ def _time_left(history: RunHistory) -> list[Part]:
     left = history.pace.seconds_left
     if left is None:
         return [("not known yet", DIM)]
-    # The pace is known up to the last event; what passed since then is gone.
-    until = time.localtime(time.time() + left)
-    form = "%H:%M" if left < 12 * 3600 else "%a %H:%M"
-    return [(duration(left), PLAIN), (f"  until {time.strftime(form, until)}", DIM)]
+    now = time.time()
+    if summary.state != "paused":
+        # The pace is known up to the last step; what passed since then is gone.
+        left = max(0.0, left - max(0.0, now - (history.pace.last_step_time or now)))
+    if left > LONGEST:
+        return [("more than ten years", PLAIN)]
+    form = next((form for limit, form in UNTIL if left < limit), "%d %b %Y")
+    return [(duration(left), PLAIN), (f"  until {time.strftime(form, time.localtime(now + left))}", DIM)]
 
 
 def device_rows(history: RunHistory, width: int) -> list[Row]:
     """Return the readings of every GPU and of the host; a line for what the device can report, none for the rest."""
-    readings = history.device
-    host = readings.get("host") or {}
-    gpus = [gpu for gpu in readings.get("gpus") or [] if isinstance(gpu, dict)]
+    told, listed = history.device.get("host"), history.device.get("gpus")
+    gpus = [gpu for gpu in listed if isinstance(gpu, dict)] if isinstance(listed, list) else []
     rows = [row for gpu in gpus for row in _gpu_rows(gpu, len(gpus) > 1)]
-    if isinstance(host.get("cpu_percent"), (int, float)):
-        heat: list[Part] = [(f"  {host['cpu_temperature']:.0f} °C", DIM)] if host.get("cpu_temperature") else []
+    host = _numbers(told if isinstance(told, dict) else {})
+    if "cpu_percent" in host:
+        heat: list[Part] = [(f"  {host['cpu_temperature']:.0f} °C", DIM)] if "cpu_temperature" in host else []
         rows.append(
             _row("cpu", "cpu", [*bar(host["cpu_percent"] / 100), (f"{host['cpu_percent']:.0f} %", PLAIN), *heat])
         )
-    if host.get("memory_used") and host.get("memory_total"):
-        own = f"  ours {size(host['process_memory'])}" if host.get("process_memory") else ""
+    if "memory_used" in host and "memory_total" in host:
+        own = f"  ours {size(host['process_memory'])}" if "process_memory" in host else ""
         parts = [*_share(host["memory_used"], host["memory_total"]), (own, DIM)]
         rows.append(_row("ram", "ram", parts))
-    if host.get("disk_free") is not None:
-        total = f" of {size(host['disk_total'])}" if host.get("disk_total") else ""
+    if "disk_free" in host:
+        total = f" of {size(host['disk_total'])}" if "disk_total" in host else ""
         rows.append(_row("disk", "disk", [(f"{size(host['disk_free'])} free", PLAIN), (total, DIM)]))
     if not rows:
-        rows.append(Row("memory", (("readings come every 5 s", DIM),)))
+        words = "nothing to be read here" if history.device else "readings come every 5 s"
+        rows.append(Row("memory", ((words, DIM),)))
     return rows
 
 
-def _gpu_rows(gpu: Mapping[str, Any], several: bool) -> list[Row]:
-    name = f"gpu{gpu.get('index', '')}" if several else "gpu"
-    ours = PLAIN if gpu.get("ours", True) else DIM
+def _gpu_rows(told: Mapping[str, Any], several: bool) -> list[Row]:
+    gpu = _numbers(told)
+    name = f"gpu{told.get('index', '')}" if several else "gpu"
+    ours = PLAIN if told.get("ours", True) else DIM
     rows = []
     facts: list[Part] = []
     if "utilisation" in gpu:
@@ -155,10 +167,20 @@ def _gpu_rows(gpu: Mapping[str, Any], several: bool) -> list[Row]:
         rows.append(_row("gpu_memory", "vram", facts))
     if "clock_sm" in gpu:
         highest = f" of {gpu['clock_max']:.0f}" if "clock_max" in gpu else ""
-        why = ", ".join(map(str, gpu.get("throttle") or []))
+        reasons = told.get("throttle")
+        why = ", ".join(map(str, reasons)) if isinstance(reasons, list) else ""
         held = [(f"  held back: {why}", WARN)] if why else []
         rows.append(_row("clock", "clock", [(f"{gpu['clock_sm']:.0f}{highest} MHz", ours), *held]))
     return rows
+
+
+def _numbers(told: Mapping[str, Any]) -> dict[str, float]:
+    """Return the readings that are numbers; what a device cannot tell may also stand there as null."""
+    return {
+        name: value
+        for name, value in told.items()
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    }
 
 
 def evaluation_rows(history: RunHistory) -> list[Row]:
@@ -250,7 +272,13 @@ def _share(used: float, total: float) -> list[Part]:
 
 
 def _row(key: str, label: str, parts: Sequence[Part]) -> Row:
-    return Row(key, ((f"{label:<{LABEL}}", DIM), *parts))
+    # Labels and names come from files too.
+    cells = [(f"{label:<{LABEL}}", DIM), *parts]
+    return Row(key, tuple((printable(text, single_line=True), colour) for text, colour in cells))
+
+
+def _finite(value: float, form: str) -> str:
+    return form.format(value) if math.isfinite(value) else "-"
 
 
 def _latest(history: RunHistory, split: str) -> Mapping[str, Any] | None:

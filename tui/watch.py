@@ -12,9 +12,12 @@ from minigpt.jobs import is_running
 from minigpt.start import Started
 
 POLL_SECONDS = 0.5
+# What the preview shows should be on the screen before the long reading begins.
+PAINT_SECONDS = 1.0
+# While a long history is read, which makes many rounds.
 LOCK_POLL_SECONDS = 1.0
 # After each part of a long history, the screen gets a chance to be painted.
-BREATH_SECONDS = 0.002
+BREATH_SECONDS = 0.005
 
 
 class Watcher:
@@ -34,6 +37,7 @@ class Watcher:
         self.starting = started is not None
         self.trouble: str | None = None
         self._started = started
+        self._unreadable = False
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"watch {directory.name}", daemon=True)
 
@@ -46,23 +50,27 @@ class Watcher:
 
     def _run(self) -> None:
         full = self.history
+        self._ask_lock()
+        lock_asked = time.monotonic()
         if full.long:
             self._preview()
-        lock_asked = 0.0
+            self._closing.wait(PAINT_SECONDS)
+        more = False
         # A history that is replaced by its preview goes on being read aside until it is complete.
         while not self._closing.is_set():
-            if time.monotonic() - lock_asked >= LOCK_POLL_SECONDS:
-                lock_asked = time.monotonic()
+            # Asked before reading: what the last owner wrote is then sure to be read before its end is told.
+            if not more or time.monotonic() - lock_asked >= LOCK_POLL_SECONDS:
                 self._ask_lock()
+                lock_asked = time.monotonic()
             more = self._read(full)
             if more:
                 self._closing.wait(BREATH_SECONDS)
                 continue
-            if self.loading or self.history is not full:
-                with self.lock:
+            with self.lock:
+                if self.loading or self.history is not full:
                     self.history, self.loading = full, False
-                    self._settle()
-                self.version += 1
+                    self.version += 1
+                self._settle()
             self._closing.wait(POLL_SECONDS)
         full.close()
 
@@ -73,6 +81,7 @@ class Watcher:
             return
         with self.lock:
             self.history = preview
+            self._settle()
         self.version += 1
 
     def _read(self, history: RunHistory) -> bool:
@@ -81,33 +90,43 @@ class Watcher:
             if history is self.history:
                 with self.lock:
                     more = history.read()
-                    self._settle()
+                    if self.loading:
+                        self._settle()
             else:
                 more = history.read()
         except OSError as error:
+            self._unreadable = True
             self._complain(f"The events of {self.directory.name} cannot be read ({error.strerror}).")
             return False
+        if self._unreadable:
+            self._unreadable, self.trouble = False, None
         if (len(history.curves), history.summary.last_event_time) != before:
             self.version += 1
         return more
 
     def _ask_lock(self) -> None:
-        running = is_running(self.directory)
+        # The outcome first: a run that has begun holds its lock by then.
         if self._started is not None and self.starting:
             try:
                 self.starting = self._started.outcome() is None
             except JobFailed as error:
                 self.starting = False
                 self._complain(str(error))
+        try:
+            running = is_running(self.directory)
+        except OSError:  # no lock that we could open: nobody's that we know of
+            running = False
         if running != self.running:
             self.running = running
             self.version += 1
-        with self.lock:
-            self._settle()
 
     def _settle(self) -> None:
+        summary = self.history.summary
+        before = summary.state
         if not self.starting:
-            self.history.summary.settle(self.running)
+            summary.settle(self.running)
+        if summary.state != before:
+            self.version += 1
 
     def _complain(self, trouble: str) -> None:
         if self.trouble != trouble:

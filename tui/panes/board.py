@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+from typing import TYPE_CHECKING, cast
 
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
@@ -18,6 +20,9 @@ from tui.widgets.chart import Chart
 from tui.widgets.dialogs import message
 from tui.widgets.diary import Diary
 from tui.widgets.rows import Row, Rows
+
+if TYPE_CHECKING:
+    from tui.app import MiniGPTApp
 
 # Charts cost milliseconds each, and the processor is the trainer's: drawing them may take this part of one core.
 CHART_SHARE = 0.008
@@ -108,9 +113,15 @@ class Board(Widget):
             yield log
 
     def on_mount(self) -> None:
+        # The Linux console has no such glyphs.
+        braille = cast("MiniGPTApp", self.app).settings.braille and os.environ.get("TERM") != "linux"
+        for chart in self.query(Chart):
+            chart.braille = braille
         head = self.query_one("#evaluations-head", Rows)
         head.can_focus = False
         head.show([EVALUATION_HEADER])
+        if self.app.focused is None:
+            self.focus_main()
 
     def focus_main(self) -> None:
         self.query_one("#chart-1").focus()

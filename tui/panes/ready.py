@@ -118,5 +118,5 @@ class Ready(VerticalScroll):
 
 def _choice(name: str, key: str, about: str) -> Content:
     """Return what was chosen, the key that changes it, and what it is."""
-    head = Content.assemble((printable(name), "bold"), (f"  ({key} changes it)", "$text-muted"))
+    head = Content.assemble((printable(name), "bold"), (f"  ({key} changes it)", "$foreground-muted"))
     return Content("\n").join([head, Content(about)]) if about else head

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tui.watch import Watcher
 
 TICK_SECONDS = 0.5
+EAGER_SECONDS, EAGER_TICKS = 0.1, 20
 REMEMBER_EVERY_TICKS = 20
 LR_STEP = 0.8
 GONE = "The trainer is gone without a word (killed?). r goes on from the last checkpoint."
@@ -151,6 +152,7 @@ The trainer is a process of its own. Quit, close the window, lose the link: it g
         self.ui.run = watcher.directory.name
         self.minigpt.remember()
         self.call_after_refresh(self.shown)
+        self.set_interval(EAGER_SECONDS, self._tick_if_new, repeat=EAGER_TICKS)
 
     # What moves
 
@@ -170,14 +172,20 @@ The trainer is a process of its own. Quit, close the window, lose the link: it g
         try:
             self._follow_state(watcher)
             self.minigpt.show_status(watcher.history, watcher.starting)
-            if self.display and self.size and self.minigpt.screen_stack[-1] is self.screen:
+            on_screen = self.display and self.size and self.minigpt.screen_stack[-1] is self.screen
+            if on_screen and self._board is not None and self._board.is_mounted:
                 fresh = self._seen != watcher.version
                 self._seen = watcher.version
-                if self._board is not None and self._board.is_mounted:
-                    self._board.show(watcher.history, self.view, self.ui, fresh)
+                self._board.show(watcher.history, self.view, self.ui, fresh)
             self._note_seen(watcher)
         finally:
             watcher.lock.release()
+
+    def _tick_if_new(self) -> None:
+        """What a run that was just opened has to show is shown as soon as it is there."""
+        if self.watcher is not None and self._seen != self.watcher.version:
+            self._seen = -1
+            self.tick()
 
     @property
     def view(self) -> View:
@@ -217,6 +225,8 @@ The trainer is a process of its own. Quit, close the window, lose the link: it g
         if since is None:
             return
         words = [f"{summary.step - since:,} steps since you last looked ({since:,} to {summary.step:,})"]
+        if summary.step < since:
+            words = [f"at step {summary.step:,}, back from {since:,}: it went on from a checkpoint"]
         if summary.best_val_loss is not None:
             words.append(f"best validation loss {number(summary.best_val_loss)} at step {summary.best_step or 0:,}")
         since_then = self.ui.seen_time
@@ -283,13 +293,8 @@ The trainer is a process of its own. Quit, close the window, lose the link: it g
     def action_send(self, command: str, arguments: dict[str, float] | None = None) -> None:
         """Ask the trainer for something; its answer comes in the log."""
         watcher = self.watcher
-        self._ticks += 1
         if watcher is None:
             return
-        # Steps alone are shown every other time: the processor is the trainer's. Whatever else happens, at once.
-        if self._ticks % 2 and self._seen >= 0 and self._logged == watcher.history.logged:
-            return
-        self._logged = watcher.history.logged
         asked = " ".join([command, *(f"{name} {value:g}" for name, value in (arguments or {}).items())])
 
         def send() -> None:

@@ -92,7 +92,8 @@ class Diary(VerticalScroll, can_focus=True):
     def _of_prompt(self) -> list[SampleLike]:
         prompts = self.prompts()
         prompt = self.prompt if self.prompt in prompts else (prompts[0] if prompts else None)
-        return [sample for sample in self.samples if sample.prompt == prompt]
+        # Said twice at a step, the later counts: a look that was asked for, or the last of a run.
+        return list({sample.step: sample for sample in self.samples if sample.prompt == prompt}.values())
 
     def _go(self, by: int) -> None:
         mine = self._of_prompt()
@@ -115,5 +116,5 @@ class Diary(VerticalScroll, can_focus=True):
             return
         self._painted = painted
         self.border_title = Content(painted[3])
-        text = Content.assemble((painted[1], "$text-muted"), painted[2])
+        text = Content.assemble((painted[1], "$foreground-muted"), painted[2])
         self.query_one(Static).update(text if sample else Content("What the model says will stand here."))

@@ -1,6 +1,6 @@
 """Lines of text that repaint only what changed: figures, tables and logs that move while the link is slow.
 
-rows.show([Row("loss", (("loss ", "$text-muted"), ("1.456", "$text")))])
+rows.show([Row("loss", (("loss ", "$foreground-muted"), ("1.456", "$text")))])
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from textual.widget import Widget
 # Text and the name of a theme colour; "bold " before the name makes it bold.
 Part = tuple[str, str]
 # The colour of what may be left out where room is short.
-REMARK = "text-muted"
+REMARK = "foreground-muted"
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Rows(Widget, can_focus=True):
     ]
 
     class Selected(Message):
-        """Enter was pressed on a row, or it was clicked while it had the cursor."""
+        """Enter was pressed on a row, or it was clicked twice."""
 
         def __init__(self, row: Row) -> None:
             super().__init__()
@@ -97,6 +97,7 @@ class Rows(Widget, can_focus=True):
             self.cursor = len(rows) - 1
         self.cursor = max(0, min(self.cursor, len(rows) - 1))
         if grown and self.styles.height is not None and self.styles.height.is_auto:
+            self._repaint_all()
             self.refresh(layout=True)
             return
         self._repaint()
@@ -105,7 +106,7 @@ class Rows(Widget, can_focus=True):
         return len(self.rows)
 
     def get_content_width(self, container: Size, viewport: Size) -> int:
-        return max((len(row.text) for row in self.rows), default=0)
+        return max((cell_len(row.text) for row in self.rows), default=0)
 
     def render_line(self, y: int) -> Strip:
         width = self.size.width
@@ -120,12 +121,15 @@ class Rows(Widget, can_focus=True):
         self._repaint()
 
     def on_resize(self) -> None:
-        self._painted = []
-        self._scroll()
-        self.refresh()
+        self._repaint_all()
 
     def on_click(self, event: Click) -> None:
-        self._go(self.top + event.y)
+        place = event.get_content_offset(self)
+        if place is None or self.top + place.y >= len(self.rows):
+            return
+        self._go(self.top + place.y)
+        if event.chain > 1:
+            self.action_select()
 
     def action_move(self, by: int) -> None:
         self._go(self.cursor + by)
@@ -159,19 +163,25 @@ class Rows(Widget, can_focus=True):
 
     def _repaint(self) -> None:
         """Refresh the spans of the lines whose text changed."""
-        self._scroll()
-        size, focused = self.size, self.has_focus
-        lines = [self._line(y, size.width, focused) for y in range(size.height)]
+        before, width = self._painted, self.size.width
+        self._painted = self._lines()
         regions = []
-        for y, line in enumerate(lines):
-            before = self._painted[y] if y < len(self._painted) else None
-            if before != line:
-                first, last = _difference(before, line, size.width)
-                if last > first:
-                    regions.append(Region(first, y, last - first, 1))
-        self._painted = lines
+        for y, line in enumerate(self._painted):
+            first, last = _difference(before[y] if y < len(before) else None, line, width)
+            if last > first:
+                regions.append(Region(first, y, last - first, 1))
         if regions:
             self.refresh(*regions)
+
+    def _repaint_all(self) -> None:
+        self._painted = self._lines()
+        self.refresh()
+
+    def _lines(self) -> list[tuple[tuple[Part, ...], bool]]:
+        """Return what stands on each line once the cursor is in view."""
+        self._scroll()
+        size, focused = self.size, self.has_focus
+        return [self._line(y, size.width, focused) for y in range(size.height)]
 
     def _style(self, name: str, marked: bool) -> Style:
         style = self._styles.get(name)
@@ -187,10 +197,12 @@ class Rows(Widget, can_focus=True):
         if value is None:
             return base + Style(bold=bold or None)
         try:
-            colour = Color.parse(value).rich_color
+            colour = Color.parse(value)
         except ColorParseError:  # "auto 60%" and the like
             return base + Style(bold=bold or None)
-        return base + Style(color=colour, bold=bold or None)
+        if colour.a < 1:
+            colour = self.background_colors[1] + colour
+        return base + Style(color=colour.rich_color, bold=bold or None)
 
 
 def fitted(parts: tuple[Part, ...], width: int) -> tuple[Part, ...]:
@@ -201,13 +213,13 @@ def fitted(parts: tuple[Part, ...], width: int) -> tuple[Part, ...]:
     excess = _width(kept) - width
     if excess <= 0:
         return tuple(kept)
-    while kept and excess >= 0:
+    while kept:
         text, colour = kept.pop()
-        shorter = set_cell_size(text, max(0, cell_len(text) - excess - 1))
-        excess -= cell_len(text)
-        if shorter:
-            kept.append((shorter + "…", colour))
+        room = cell_len(text) - excess - 1
+        if room >= 0:
+            kept.append((set_cell_size(text, room) + "…", colour))
             break
+        excess -= cell_len(text)
     return tuple(kept)
 
 
@@ -219,6 +231,8 @@ def _difference(
     before: tuple[tuple[Part, ...], bool] | None, after: tuple[tuple[Part, ...], bool], width: int
 ) -> tuple[int, int]:
     """Return the first cell that differs between two lines, and the one after the last; all of it where unsure."""
+    if before == after:
+        return 0, 0
     if before is None or before[1] != after[1]:
         return 0, width
     old = [(char, colour) for text, colour in before[0] for char in text]

@@ -28,7 +28,7 @@ class StatusLine(Rows):
         parts: list[Part] = [(" ", "")]
         used = 1
         for index, fact in enumerate(facts):
-            joined: list[Part] = [(" │ ", "text-muted"), *fact] if index else list(fact)
+            joined: list[Part] = [(" │ ", "foreground-muted"), *fact] if index else list(fact)
             width = sum(cell_len(text) for text, _ in joined)
             if used + width > room:
                 continue
@@ -36,7 +36,7 @@ class StatusLine(Rows):
             used += width
         gap = self.size.width - used - cell_len(right) - 1
         if gap > 0:
-            parts += [(" " * gap, ""), (right, "text-muted")]
+            parts += [(" " * gap, ""), (right, "foreground-muted")]
         self.show([Row("state", tuple(parts))])
 
 
@@ -69,7 +69,7 @@ class TabLine(Rows):
             mark = name == chosen
             label = f"[{title}]" if mark else f" {title} "
             text = f" {number}" + ("" if narrow and not mark else label)
-            parts.append((text, "bold primary" if mark else "text-muted"))
+            parts.append((text, "bold primary" if mark else "foreground-muted"))
             end += len(text)
             self._ends.append((end, name))
         self.show([Row("tabs", tuple(parts))])
