@@ -105,11 +105,12 @@ def _memory(history: RunHistory, view: View, limits: tuple[float, float] | None)
 
 def _evaluations(history: RunHistory, axis: str, limits: tuple[float, float] | None) -> tuple[Floats, Floats]:
     told = [
-        (event["step"], event.get("time") or 0.0, event["loss"])
+        (event["step"], event["time"], event["loss"])
         for event in history.summary.evaluations
         if event.get("split") == "validation"
         and not event.get("whole")
         and isinstance(event.get("step"), int)
+        and isinstance(event.get("time"), (int, float))
         and isinstance(event.get("loss"), (int, float))
     ]
     rows = np.array(told, dtype=np.float64).reshape(-1, 3)
@@ -141,8 +142,10 @@ def _place(history: RunHistory, axis: str, steps: Floats, times: Floats) -> Floa
 
 def _limits(history: RunHistory, view: View, x: Floats) -> tuple[float, float] | None:
     if view.recent and len(x) > RECENT_LEAST:
-        first = min(int(len(x) * (1 - RECENT_SHARE)), len(x) - RECENT_LEAST)
-        return float(x[first]), float(x[-1])
+        # Not a fifth of the rows: of a long run, the latest steps stand closer together.
+        steps = history.curves["step"]
+        first = int(np.searchsorted(steps, steps[-1] - RECENT_SHARE * (steps[-1] - steps[0])))
+        return float(x[min(first, len(x) - RECENT_LEAST)]), float(x[-1])
     summary = history.summary
     planned = {"step": history.pace.planned_steps or summary.planned_steps, "tokens": summary.planned_tokens}
     end = planned.get(view.axis)

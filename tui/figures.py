@@ -86,7 +86,9 @@ def _step_figures(history: RunHistory) -> list[Row]:
     if last["mfu"] == last["mfu"]:
         source = str(history.start.get("peak_source") or "")
         of = [(f" of {source}", DIM)] if source else []
-        rows.append(_row("mfu", "mfu", [(f"{last['mfu']:.0%}", PLAIN), *of]))
+        # More than all of it: the peak was measured while something else was running.
+        share = f"{last['mfu']:.0%}" if last["mfu"] <= 1 else "over 100%: its peak was measured on a busy machine"
+        rows.append(_row("mfu", "mfu", [(share, PLAIN), *(of if last["mfu"] <= 1 else [])]))
     if last["tokens"] == last["tokens"]:
         per = f"  {last['tokens'] / summary.parameters:.2g} a param" if summary.parameters else ""
         rows.append(_row("tokens", "tokens", [(short(last["tokens"]), PLAIN), (per, DIM)]))

@@ -9,11 +9,13 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 import tomli
 
 from minigpt.errors import UserError, printable
+from minigpt.events import encode_line
 from minigpt.workspace import Workspace
 
 APP_FOLDER = ".app"
@@ -36,7 +38,7 @@ class UIState(msgspec.Struct):
     log_filter: str = "all"
     chart: str = "loss"
     log_axis: bool = False
-    smoothing: float = 0.9
+    smoothing: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.9
     x_axis: str = "step"
     recent: bool = False
     chat_draft: str = ""
@@ -60,14 +62,15 @@ def load_state(workspace: Workspace) -> UIState:
     """Return the remembered state; a file that is missing or damaged counts as none."""
     try:
         return msgspec.json.decode((app_folder(workspace) / "state.json").read_bytes(), type=UIState)
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return UIState()
 
 
 def save_state(workspace: Workspace, state: UIState) -> None:
     """Write the state whole or not at all; where it cannot be written, the next session starts afresh."""
     try:
-        write_whole(app_folder(workspace) / "state.json", msgspec.json.format(msgspec.json.encode(state)))
+        # A run or a corpus may have a name that JSON cannot hold.
+        write_whole(app_folder(workspace) / "state.json", msgspec.json.format(encode_line(msgspec.to_builtins(state))))
     except OSError:
         return
 
@@ -98,7 +101,7 @@ def load_settings() -> PersonalSettings:
         return msgspec.convert(tomli.loads(path.read_text(encoding="utf-8")), PersonalSettings)
     except FileNotFoundError:
         return PersonalSettings()
-    except (OSError, UnicodeDecodeError, tomli.TOMLDecodeError, msgspec.ValidationError) as error:
+    except (OSError, UnicodeDecodeError, tomli.TOMLDecodeError, msgspec.ValidationError, RecursionError) as error:
         raise UserError(
             f"{printable(str(path))} was not used ({printable(str(error), single_line=True)}): it may hold "
             'theme = "NAME", braille = true or false, and a table [keys] with lines such as start = "s".'

@@ -40,6 +40,9 @@ def add_predict_arguments(parser: argparse.ArgumentParser) -> None:
 def add_chat_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_argument(parser)
     parser.add_argument("--seed", dest="setting:generation.seed", metavar="N", help="same seed, same answers")
+    parser.add_argument(
+        "--json", action="store_true", help="speak JSON lines on stdin and stdout, as minigpt.inference.serve documents"
+    )
     _add_common(parser)
 
 
@@ -135,6 +138,8 @@ def run_predict(options: argparse.Namespace) -> int:
 
 
 def run_chat(options: argparse.Namespace) -> int:
+    if options.json:
+        return _serve(options)
     from minigpt.inference.chat import Chat
 
     model = _open(options)
@@ -158,6 +163,13 @@ def run_chat(options: argparse.Namespace) -> int:
             chat.messages.clear()
             continue
         _answer(chat, text, interactive)
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from minigpt.inference.serve import serve
+
+    named = options.model_flag or options.model
+    return serve(str(find_model(options)) if named else None, options.device, given_settings(options))
 
 
 def _answer(chat: Any, text: str, interactive: bool) -> None:

@@ -144,8 +144,7 @@ class Board(Widget):
             self._draw_if_due(history, view, ui)
             return
         device = self.query_one("#device", Rows)
-        if device.display:
-            device.show(device_rows(history, device.size.width))
+        device.show(device_rows(history, device.size.width))
         if self._evaluated != len(history.summary.evaluations):
             self._evaluated = len(history.summary.evaluations)
             self.query_one("#evaluations", Rows).show(evaluation_rows(history))

@@ -104,6 +104,12 @@ The trainer is a process of its own. Quit, close the window, lose the link: it g
         self.tick()
         self.focus_main()
 
+    def on_resize(self) -> None:
+        # What had no room before has been left out so far.
+        self._seen = -1
+        if self._board is not None:
+            self._board.hurry()
+
     def focus_main(self) -> None:
         """Put the focus where the next key is likeliest meant."""
         shown = self.query_one(Ready) if self.query_one(ContentSwitcher).current == "ready" else self.board
