@@ -22,6 +22,7 @@ NO_MODEL = (
     "There is no model to talk to yet. Press F2, then s, to train one: its first checkpoint comes within half a "
     "minute, and this pane finds it by itself."
 )
+LOOKING = "Looking for a model to talk to ..."
 _ANSWERS = "{model} learned from conversations: write something and press Enter."
 _CONTINUES = "{model} goes on with what you write: type the beginning of a text and press Enter."
 _OFFER = " Or begin with one of these (a click, or the arrow up):"
@@ -34,7 +35,7 @@ class ChatOpening:
         self.pane, self.session = pane, pane.session
         self.newer: Path | None = None
         self._asked_for: Path | None = None
-        self._begun = False
+        self._begun = self._looked = False
         self._looking: Worker[Any] | None = None
 
     def begin(self) -> None:
@@ -72,8 +73,11 @@ class ChatOpening:
 
     async def _find_model(self) -> None:
         choice = await asyncio.to_thread(default_model, self.session.workspace)
+        self._looked = True
         if choice is not None and self.session.choice is None:
             await self.take(choice)
+        elif not self.session.conversation.turns:
+            await self.show_empty()
 
     async def take(self, choice: ModelChoice) -> None:
         """Talk to this model from now on."""
@@ -114,7 +118,7 @@ class ChatOpening:
         session, opened, panel = self.session, self.session.opened, self.pane.starters
         panel.display = True
         if session.choice is None:
-            await panel.show(NO_MODEL, [])
+            await panel.show(NO_MODEL if self._looked else LOOKING, [])
             return
         corpus = opened.corpus if opened else ""
         prompts = await asyncio.to_thread(starters, session.workspace, corpus, session.mode) if corpus else []

@@ -90,7 +90,7 @@ class ChatPane(Pane):
         self.transcript, self.composer = self.query_one(Transcript), self.query_one(Composer)
         self.lists = ChatLists(self)
         self.form, self.starters = self.query_one(GenerationForm), self.query_one(Starters)
-        self.composer.border_title, self.composer.border_subtitle = "Message", IDLE
+        self.composer.border_title, self.composer.border_subtitle = "message", IDLE
         self.composer.take(self.minigpt.state.chat_draft)
         self._draft: Timer | None = None
         self.answering, self.opening = ChatAnswering(self), ChatOpening(self)

@@ -61,7 +61,7 @@ class CorpusPane(Pane):
         # Where the cursor goes with the next list.
         self._wanted: str | None = None
         empty = "There are no corpora. Press a to add a text file, or a folder of them."
-        self.browser = Browser(COLUMNS, "Corpora", empty, EXPLAIN)
+        self.browser = Browser(COLUMNS, "corpora", empty, EXPLAIN)
 
     def compose(self) -> ComposeResult:
         yield self.browser

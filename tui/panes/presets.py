@@ -129,7 +129,7 @@ class PresetsPane(Pane):
         super().__init__(id=id, classes=classes)
         self.presets: dict[str, Preset] = {}
         empty = "No preset could be found: MiniGPT's own files are missing. Install it again."
-        self.browser = Browser(COLUMNS, "Presets", empty, EXPLAIN)
+        self.browser = Browser(COLUMNS, "presets", empty, EXPLAIN)
 
     def compose(self) -> ComposeResult:
         yield self.browser

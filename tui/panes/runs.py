@@ -64,7 +64,7 @@ class RunsPane(Pane):
         super().__init__(id=id, classes=classes)
         self.runs: dict[str, RunSummary] = {}
         self.files = RunFiles("")
-        self.browser = Browser(COLUMNS, "Runs", "Looking …", EXPLAIN)
+        self.browser = Browser(COLUMNS, "runs", "Looking …", EXPLAIN)
         self._cache: RunCache | None = None
         self._front = False
         self._timer: Timer | None = None

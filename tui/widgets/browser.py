@@ -1,6 +1,6 @@
 """A list and the details of the row under its cursor: what the choosing panes have in common.
 
-browser = Browser(columns=[Column("name", flexible=True), Column("size", right=True)], title="Corpora", empty="None.")
+browser = Browser(columns=[Column("name", flexible=True), Column("size", right=True)], title="corpora", empty="None.")
 browser.listing.set_rows([Row("sample", (Cell("sample"), Cell("1 MB")), marked=True)])
 browser.show_details(details("sample", [("documents", "12")]), Content("Once upon a time"))
 """
@@ -75,7 +75,7 @@ class Browser(Container):
         self.listing = Listing(columns, empty, explain[0])
         self.listing.border_title = title
         self.details = Details(explain[1])
-        self.details.border_title = "Details"
+        self.details.border_title = "details"
 
     def compose(self) -> ComposeResult:
         yield self.listing

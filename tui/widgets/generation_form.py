@@ -148,7 +148,7 @@ class GenerationForm(VerticalScroll, can_focus=False):
         yield Static("", classes="help", markup=False)
 
     def on_mount(self) -> None:
-        self.border_title = "Settings"
+        self.border_title = "settings"
         self.set_values({})
 
     @property

@@ -114,10 +114,9 @@ class Rows(Widget, can_focus=True):
         segments = [Segment(text, self._style(colour, marked)) for text, colour in parts]
         return Strip(segments).adjust_cell_length(width, self._style("", marked))
 
-    def on_focus(self) -> None:
-        self._repaint()
-
-    def on_blur(self) -> None:
+    def watch_has_focus(self, has_focus: bool) -> None:
+        # The events of focus and blur come before `has_focus` has changed.
+        super().watch_has_focus(has_focus)
         self._repaint()
 
     def on_resize(self) -> None:
