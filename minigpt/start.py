@@ -7,12 +7,15 @@ while (outcome := started.outcome()) is None:
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -23,7 +26,8 @@ from minigpt.runs import new_run_name
 from minigpt.workspace import Workspace
 
 _TAIL_BYTES = 1 << 16
-_LOG_BYTES = 4096
+_LOG_BYTES, _LOG_LINES = 1 << 16, 5
+_TRACEBACK = "Traceback (most recent call last):"
 
 
 @dataclass
@@ -33,6 +37,7 @@ class Started:
     directory: Path
     pid: int
     since: float
+    log_before: int = 0  # bytes of the log that an earlier session wrote
 
     def outcome(self) -> bool | None:
         """Return True once it trains, None while that is not known; raises JobFailed, in words, when it has failed."""
@@ -44,27 +49,47 @@ class Started:
         raise JobFailed(f"The run {self.directory.name} did not start: {self._last_words()}")
 
     def _has_begun(self) -> bool:
-        with EventReader(self.directory / EVENTS, from_end=True, tail_bytes=_TAIL_BYTES) as reader:
-            return any(event.get("type") == "start" and event.get("time", 0) >= self.since for event in reader.poll())
+        try:
+            with EventReader(self.directory / EVENTS, from_end=True, tail_bytes=_TAIL_BYTES) as reader:
+                return any(map(self._tells_of_work, reader.poll()))
+        except OSError:
+            return False
+
+    def _tells_of_work(self, event: dict[str, Any]) -> bool:
+        # A fast run has left its start far behind by the time it is asked.
+        time = event.get("time")
+        return event.get("type") in ("start", "step") and isinstance(time, (int, float)) and time >= self.since
 
     def _last_words(self) -> str:
+        """Return what the process said of its end; a new run's directory with nothing but these words goes."""
         try:
-            log = (self.directory / LOG).read_bytes()[-_LOG_BYTES:].decode("utf-8", "replace").strip().splitlines()
-            if [path.name for path in self.directory.iterdir()] == [LOG]:
-                shutil.rmtree(self.directory)
+            with (self.directory / LOG).open("rb") as file:
+                end = file.seek(0, os.SEEK_END)
+                file.seek(max(self.log_before, end - _LOG_BYTES))
+                log = file.read().decode("utf-8", "replace").strip().splitlines()
         except OSError:
             log = []
-        return printable(log[-1]).removeprefix("Error: ") if log else "it left no message."
+        with suppress(OSError):
+            if [path.name for path in self.directory.iterdir()] == [LOG]:
+                shutil.rmtree(self.directory)
+        if _TRACEBACK in log:
+            # Of an accident, what it was rather than where.
+            after = log[len(log) - log[::-1].index(_TRACEBACK) :]
+            log = [line for line in after if not line.startswith(" ")][:1]
+        # The name alone is for scripts.
+        log = [line for line in log if line != self.directory.name][-_LOG_LINES:]
+        return printable("\n".join(log)) or "it left no message."
 
 
 def start(workspace: Workspace, run: str, arguments: Sequence[str]) -> Started:
     """Start `minigpt train` with these arguments on the run of that name; raises UserError or OSError."""
     workspace.require_writable()
     directory = workspace.run_directory(run)
+    log_before = _size(directory / LOG)
     since = time.time()
     program = [sys.executable, "-m", "minigpt.cli.main", "train"]
     pid = launch([*program, *arguments, "--quiet", "--workspace", str(workspace.root)], directory)
-    return Started(directory, pid, since)
+    return Started(directory, pid, since, log_before)
 
 
 def start_new(workspace: Workspace, preset: str, corpus: str, arguments: Sequence[str] = ()) -> Started:
@@ -92,6 +117,13 @@ def _alive(pid: int) -> bool:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def _changed(path: Path) -> float:

@@ -25,7 +25,7 @@ NO_MODEL = (
 LOOKING = "Looking for a model to talk to ..."
 _ANSWERS = "{model} learned from conversations: write something and press Enter."
 _CONTINUES = "{model} goes on with what you write: type the beginning of a text and press Enter."
-_OFFER = " Or begin with one of these (a click, or the arrow up):"
+_OFFER = " Or begin with one of these (arrow up, a click, or Esc and its letter):"
 
 
 class ChatOpening:
