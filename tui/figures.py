@@ -41,7 +41,8 @@ STATE_SIGNS = {
 def state_parts(history: RunHistory, starting: bool = False) -> list[Part]:
     """Return the run's state with its sign, and how long it has been silent where that is worth a word."""
     summary = history.summary
-    state = "starting" if starting and summary.state in ("empty", "crashed") else summary.state
+    # What the last session left says nothing of the one that begins.
+    state = "starting" if starting else summary.state
     sign, colour = STATE_SIGNS.get(state, ("·", DIM))
     parts = [(f"{sign} {state}", colour)]
     silent = time.time() - (summary.last_event_time or time.time())

@@ -206,6 +206,7 @@ def _detach(options: argparse.Namespace, workspace: Workspace) -> int:
     if options.dry_run:
         raise UserError("--detach and --dry-run do not go together: a dry run is over in seconds.")
     arguments = [argument for argument in sys.argv[1:] if argument not in ("--detach", "--quiet", "--json")]
+    arguments.remove("train")
     if options.resume is not None:
         from minigpt.training.session import run_to_resume
 

@@ -182,7 +182,6 @@ class Board(Widget):
         now = time.monotonic()
         if not self._fresh or now < self._charts_due:
             return
-        self._fresh = False
         spent = time.thread_time()
         position = CHARTS.index(ui.chart) if ui.chart in CHARTS else 0
         names = [CHARTS[position], CHARTS[(position + 1) % len(CHARTS)], "grad_norm", "tokens_per_s"]
@@ -190,6 +189,8 @@ class Board(Widget):
             chart = self.query_one(f"#chart-{number}", Chart)
             if chart.display and chart.size:
                 self._draw(chart, name, history, view, ui)
+                # Before the first layout none of them has a size: they are drawn after it.
+                self._fresh = False
         cost = time.thread_time() - spent
         self._charts_due = now + min(max(cost / CHART_SHARE, LEAST_WAIT), LONGEST_WAIT)
 

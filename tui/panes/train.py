@@ -230,14 +230,14 @@ The trainer is a process of its own. Quit, close the window, lose the link: it g
         since = self.ui.seen_steps.get(summary.run)
         if since is None:
             return
-        words = [f"{summary.step - since:,} steps since you last looked ({since:,} to {summary.step:,})"]
+        words = [f"{_count(summary.step - since, 'step')} since you last looked ({since:,} to {summary.step:,})"]
         if summary.step < since:
             words = [f"at step {summary.step:,}, back from {since:,}: it went on from a checkpoint"]
         if summary.best_val_loss is not None:
             words.append(f"best validation loss {number(summary.best_val_loss)} at step {summary.best_step or 0:,}")
         since_then = self.ui.seen_time
         later = [notice for notice in summary.notices if _is_warning(notice) and notice.get("time", 0) > since_then]
-        words.append(f"{len(later)} warnings" if later else "no warnings")
+        words.append(_count(len(later), "warning"))
         if summary.ended is not None and summary.started is not None:
             words.append(f"{summary.state} after {duration(summary.ended - summary.started)}")
         history.note("; ".join(words))
@@ -262,7 +262,7 @@ The trainer is a process of its own. Quit, close the window, lose the link: it g
         if action in ("pause", "stop", "send", "scale"):
             return live
         if action == "start":
-            return not live
+            return not live or self.query_one(ContentSwitcher).current == "ready"
         if action == "resume":
             return self.state in ("interrupted", "crashed", "failed")
         if action in ("chart", "log_axis", "axis", "recent", "smoothing", "view", "filter", "new"):
@@ -353,6 +353,10 @@ The trainer is a process of its own. Quit, close the window, lose the link: it g
         if self._board is not None:
             self._board.hurry()
         self.tick()
+
+
+def _count(number: int, name: str) -> str:
+    return f"{number or 'no':,} {name}{'' if number == 1 else 's'}" if number else f"no {name}s"
 
 
 def _is_warning(notice: dict[str, Any]) -> bool:
