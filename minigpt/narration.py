@@ -75,9 +75,9 @@ def _step(event: Mapping[str, Any]) -> str:
 
 
 def _evaluation(event: Mapping[str, Any]) -> str:
-    best = ", best so far" if event.get("best") else ""
+    best = ", best yet" if event.get("best") else ""
     return (
-        f"step {event.get('step', 0):,}: {event.get('split')} loss {number(event.get('loss'))}, "
+        f"step {event.get('step', 0):,}: {event.get('split')} {number(event.get('loss'))}, "
         f"perplexity {number(event.get('perplexity'), 2)}{best} ({event.get('tokens', 0):,} tokens)"
     )
 

@@ -27,6 +27,7 @@ TICK_SECONDS = 0.5
 EAGER_SECONDS, EAGER_TICKS = 0.1, 20
 REMEMBER_EVERY_TICKS = 20
 LR_STEP = 0.8
+WHAT_NEXT = "Done: 4 talks to the model, n chooses what to train next, s trains again."
 GONE = "The trainer is gone without a word (killed?). r goes on from the last checkpoint."
 Choosable = TypeVar("Choosable", str, float)
 
@@ -211,6 +212,8 @@ The trainer is a process of its own. Quit, close the window, lose the link: it g
         if state != self._told_state:
             if self._told_state == "crashed" or state == "crashed":
                 self._seen = -1
+            if state == "finished" and self._told_state in LIVE_STATES:
+                watcher.history.note(WHAT_NEXT)
             if state == "crashed" and self._told_state is not None:
                 watcher.history.note(
                     "The trainer is gone without a word (killed?). r goes on from the last checkpoint."
