@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from textual.app import App, ComposeResult, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.events import Resize
-from textual.screen import Screen
+from textual.screen import ModalScreen, Screen
 from textual.theme import Theme
 from textual.widgets import ContentSwitcher, Footer
 
@@ -335,6 +335,11 @@ class MiniGPTApp(App[None]):
                 if node.check_action(binding.action.partition("(")[0], ()):
                     run = partial(self.run_action, binding.action, node)
                     yield SystemCommand(f"{binding.description} ({binding.key})", binding.tooltip, run)
+
+    def action_command_palette(self) -> None:
+        # One that is open below a dialog must not be opened again.
+        if not any(isinstance(screen, ModalScreen) for screen in self.screen_stack):
+            super().action_command_palette()
 
     # The lines above
 
