@@ -99,7 +99,7 @@ def _notice(event: Mapping[str, Any]) -> str:
 def _command(event: Mapping[str, Any]) -> str:
     done = "done" if event.get("done") else "not done"
     why = f": {event['why']}" if event.get("why") else ""
-    return f"command {event.get('command')} at step {event.get('step', 0):,}: {done}{why}"
+    return f"{event.get('command')} at step {event.get('step', 0):,}: {done}{why}"
 
 
 def _checkpoint(event: Mapping[str, Any]) -> str:

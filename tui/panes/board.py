@@ -107,7 +107,9 @@ class Board(Widget):
                 yield Rows(id="evaluations-head")
                 yield Rows(id="evaluations", follow_end=True)
         with Horizontal(id="below"):
-            yield Diary(id="diary", classes="box")
+            diary = Diary(id="diary", classes="box")
+            diary.explain = EXPLANATIONS["sample"]
+            yield diary
             log = Rows(id="log", classes="box", follow_end=True)
             log.border_title = "log"
             yield log

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections import deque
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from textual.app import ComposeResult
@@ -89,6 +91,9 @@ The trainer is a process of its own. Quit, close the window, lose the link: it g
         self._told_state: str | None = None
         self._told_trouble: str | None = None
         self._account_due = False
+        self._asked_scale: tuple[float, float] | None = None  # what the trainer had told, what was asked for
+        self._outbox: deque[tuple[Watcher, str, dict[str, float]]] = deque()
+        self._sending = threading.Lock()
         self._ticks = 0
         self._logged = -1
         self._remember_in = REMEMBER_EVERY_TICKS
@@ -146,7 +151,7 @@ The trainer is a process of its own. Quit, close the window, lose the link: it g
         if self.watcher is not None:
             self.watcher.close()
         self.watcher, self._seen, self._account_due = watcher, -1, account
-        self._told_state = self._told_trouble = None
+        self._told_state = self._told_trouble = self._asked_scale = None
         watcher.begin()
         switcher = self.query_one(ContentSwitcher)
         if self._board is None:
@@ -243,7 +248,8 @@ The trainer is a process of its own. Quit, close the window, lose the link: it g
         words.append(_count(len(later), "warning"))
         if summary.ended is not None and summary.started is not None:
             words.append(f"{summary.state} after {duration(summary.ended - summary.started)}")
-        history.note("; ".join(words))
+        history.note(words[0])
+        history.note("; ".join(words[1:]))
         self._seen = -1
         self.minigpt.notify("; ".join(words), title=summary.run, timeout=8, markup=False)
 
@@ -296,29 +302,38 @@ The trainer is a process of its own. Quit, close the window, lose the link: it g
 
     def action_scale(self, direction: int) -> None:
         if self.watcher is not None:
-            scale = self.watcher.history.lr_scale * LR_STEP**-direction
-            self.action_send("set", {"lr_scale": float(f"{scale:.4g}")})
+            told = self.watcher.history.lr_scale
+            # What was asked for last counts, until the trainer has answered.
+            scale = self._asked_scale[1] if self._asked_scale and self._asked_scale[0] == told else told
+            scale = float(f"{scale * LR_STEP**-direction:.4g}")
+            self._asked_scale = (told, scale)
+            self.action_send("set", {"lr_scale": scale})
 
     def action_send(self, command: str, arguments: dict[str, float] | None = None) -> None:
         """Ask the trainer for something; its answer comes in the log."""
         watcher = self.watcher
         if watcher is None:
             return
-        asked = " ".join([command, *(f"{name} {value:g}" for name, value in (arguments or {}).items())])
+        self._outbox.append((watcher, command, dict(arguments or {})))
+        # Not exclusive: a key pressed soon after must not cancel what was asked before.
+        self.run_worker(self._send, name="send command", group="send command", thread=True, exit_on_error=False)
 
-        def send() -> None:
-            from minigpt.jobs import send_command
+    def _send(self) -> None:
+        """Send what waits, in the order it was asked for."""
+        from minigpt.jobs import send_command
 
-            try:
-                send_command(watcher.directory, command, dict(arguments or {}), by="app")
-            except UserError as error:
-                self.minigpt.tell_from_thread("Not sent", str(error))
-                return
-            with watcher.lock:
-                watcher.history.note(f"asked for: {asked}")
-            watcher.version += 1
-
-        self.in_thread(send, "send command")
+        with self._sending:
+            while self._outbox:
+                watcher, command, arguments = self._outbox.popleft()
+                try:
+                    send_command(watcher.directory, command, dict(arguments), by="app")
+                except UserError as error:
+                    self.minigpt.tell_from_thread("Not sent", str(error))
+                    continue
+                asked = " ".join([command, *(f"{name} {value:g}" for name, value in arguments.items())])
+                with watcher.lock:
+                    watcher.history.note(f"asked for: {asked}")
+                watcher.version += 1
 
     def action_chart(self) -> None:
         position = CHARTS.index(self.ui.chart) if self.ui.chart in CHARTS else 0
