@@ -78,7 +78,14 @@ class MiniGPTApp(App[None]):
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-normal"), (160, "-wide")]  # noqa: RUF012 - as in App
     BINDINGS: ClassVar[list[BindingType]] = [
         *(
-            Binding(f"{number},f{number + 1}", f"open_pane('{name}')", title, show=False, id=f"app.{name}")
+            Binding(
+                f"{number},f{number + 1}",
+                f"open_pane('{name}')",
+                title,
+                show=False,
+                id=f"app.{name}",
+                tooltip=f"Go to {title}",
+            )
             for number, (name, title) in enumerate(PANES, start=1)
         ),
         Binding("question_mark", "explain", "Explain", id="app.explain", tooltip="Explain what has the focus"),
@@ -362,7 +369,9 @@ class MiniGPTApp(App[None]):
             self._show_clock()
 
     def _show_clock(self) -> None:
-        self.query_one(StatusLine).tell([[("minigpt", STRONG)], *self._status], time.strftime("%H:%M"))
+        # The clock may strike while the app ends, when the line is gone.
+        for line in self.query(StatusLine):
+            line.tell([[("minigpt", STRONG)], *self._status], time.strftime("%H:%M"))
 
     def on_resize(self) -> None:
         self.call_after_refresh(self._show_clock)

@@ -89,7 +89,9 @@ def _noisy(name: str, x: Floats, y: Floats, view: View) -> list[Series]:
 
 
 def _line(name: str, x: Floats, y: Floats, colour: str) -> Series:
-    value = f"{y[-1]:.4g}" if len(y) and np.isfinite(y[-1]) else None
+    value = None
+    if len(y) and np.isfinite(y[-1]):
+        value = f"{y[-1]:,.0f}" if abs(y[-1]) >= 1000 else f"{y[-1]:.4g}"
     return Series(name, x.copy(), y, "line", colour, value)
 
 

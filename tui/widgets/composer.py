@@ -18,7 +18,9 @@ class Composer(TextArea):
         "before, Esc leaves the field so that letters work as keys."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("ctrl+j,shift+enter", "new_line", "New line", show=False, id="composer.new_line"),
+        Binding(
+            "ctrl+j,shift+enter", "new_line", "New line", show=False, id="composer.new_line", tooltip="Start a new line"
+        ),
     ]
     DEFAULT_CSS = """
     Composer {

@@ -24,8 +24,8 @@ class Choice(ModalScreen[str | None]):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "dismiss(None)", "Cancel", id="dialog.cancel", tooltip="Close without choosing"),
-        Binding("left,up", "app.focus_previous", "Previous", show=False, id="dialog.previous"),
-        Binding("right,down", "app.focus_next", "Next", show=False, id="dialog.next"),
+        Binding("left,up", "app.focus_previous", "Previous", show=False, id="dialog.previous", tooltip="Answer before"),
+        Binding("right,down", "app.focus_next", "Next", show=False, id="dialog.next", tooltip="The next answer"),
     ]
 
     def __init__(self, title: str, text: str, answers: Sequence[tuple[str, str, str]]) -> None:

@@ -21,9 +21,14 @@ class StatusLine(Rows):
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self.can_focus = False
+        self._told: tuple[Sequence[Sequence[Part]], str] = ((), "")
+
+    def on_resize(self) -> None:
+        self.tell(*self._told)
 
     def tell(self, facts: Sequence[Sequence[Part]], right: str) -> None:
         """Show the facts, the most important first."""
+        self._told = facts, right
         room = self.size.width - cell_len(right) - 2
         parts: list[Part] = [(" ", "")]
         used = 1
