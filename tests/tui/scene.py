@@ -202,8 +202,21 @@ def step_event(step: int, when: float, **fields: Any) -> dict[str, Any]:
 def history(name: str, steps: int, began: float, start: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield what a trainer tells of the steps of a small model on a CPU."""
     told = {"run": name, "preset": "tiny", "corpus": "sample", "family": "qwen3", "parameters": PARAMETERS}
-    told |= {"device": "cpu", "peak_source": "measured matmul", "planned_steps": PLANNED, "planned_epochs": 2.4}
-    yield {"type": "start", "time": began, **told, "planned_tokens": PLANNED * TOKENS_A_STEP, "tokens": 512_000, **start}
+    told |= {
+        "device": "cpu",
+        "peak_source": "measured matmul",
+        "planned_steps": PLANNED,
+        "planned_epochs": 2.4,
+        "tokens": 512_000,
+    }
+    yield {
+        "type": "start",
+        "time": began,
+        **told,
+        "planned_tokens": PLANNED * TOKENS_A_STEP,
+        "tokens": 512_000,
+        **start,
+    }
     yield {"type": "phase", "time": began, "phase": "training", "last_progress": began, "changed": True}
     for step in range(steps + 1):
         when = began + step * SECONDS_A_STEP
@@ -307,5 +320,3 @@ def replaced_by_folder(path: Path) -> Iterator[None]:
         path.rmdir()
         if there:
             aside.rename(path)
-
-

@@ -13,9 +13,9 @@ from minigpt.errors import UserError
 from minigpt.presets import convert
 from minigpt.workspace import Workspace
 from tests.tui.chat_harness import FAKE_COMMAND, Harness, chat, make_run, say, until
-from tui.chat_models import newer_checkpoint, stamp
-from tui.chat_process import ChatProcess
-from tui.conversations import Conversation, Turn, list_conversations
+from tui.chat.conversations import Conversation, Turn, list_conversations
+from tui.chat.models import newer_checkpoint, stamp
+from tui.chat.process import ChatProcess
 from tui.widgets.generation_form import STYLES, style_values
 from tui.widgets.transcript import MAX_MOUNTED, fold, shown
 

@@ -6,7 +6,7 @@ import pytest
 
 from minigpt.errors import UserError
 from minigpt.workspace import Workspace
-from tui.conversations import (
+from tui.chat.conversations import (
     Conversation,
     Turn,
     delete,

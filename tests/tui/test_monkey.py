@@ -30,7 +30,7 @@ def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
     async def no_model(self: object, place: object) -> None:
         """The keys may ask for a model; no test of keys needs one."""
 
-    monkeypatch.setattr("tui.chat_session.ChatSession.ready", no_model)
+    monkeypatch.setattr("tui.chat.session.ChatSession.ready", no_model)
     with Scene(tmp_path) as made:
         made.add_corpus()
         made.run("one-1", steps=120)

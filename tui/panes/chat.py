@@ -13,14 +13,14 @@ from textual.containers import Vertical
 from textual.timer import Timer
 from textual.widgets import TextArea
 
-from tui.chat_answering import ChatAnswering, entry_of
-from tui.chat_lists import ChatLists
-from tui.chat_models import choice_of
-from tui.chat_opening import ChatOpening
-from tui.chat_process import ChatProcess
-from tui.chat_session import ChatSession
-from tui.conversations import Conversation
-from tui.panes.chat_help import HELP
+from tui.chat.answering import ChatAnswering, entry_of
+from tui.chat.conversations import Conversation
+from tui.chat.help import HELP
+from tui.chat.lists import ChatLists
+from tui.chat.models import choice_of
+from tui.chat.opening import ChatOpening
+from tui.chat.process import ChatProcess
+from tui.chat.session import ChatSession
 from tui.panes.pane import Pane
 from tui.widgets.composer import Composer
 from tui.widgets.generation_form import GenerationForm

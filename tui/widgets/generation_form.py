@@ -15,7 +15,7 @@ from textual.widgets import Input, Label, Static
 
 from minigpt.config import SettingItem, settings
 from minigpt.presets import allowed, convert
-from tui.conversations import COMPLETION, CONVERSATION
+from tui.chat.conversations import COMPLETION, CONVERSATION
 
 FIELDS = ("temperature", "max_new_tokens", "top_k", "top_p", "min_p", "repetition_penalty", "seed")
 CUSTOM = "your own"

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 from minigpt.errors import UserError
 from minigpt.inference.serve import Done, Opened
 from minigpt.workspace import Workspace
-from tui import conversations
-from tui.chat_models import ModelChoice, choice_of, stamp
-from tui.chat_process import ChatProcess
-from tui.conversations import COMPLETION, CONVERSATION, Conversation, Turn, title_of
+from tui.chat import conversations
+from tui.chat.conversations import COMPLETION, CONVERSATION, Conversation, Turn, title_of
+from tui.chat.models import ModelChoice, choice_of, stamp
+from tui.chat.process import ChatProcess
 
 _REASONS = {
     "length": "as long as the setting allows",

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from textual.worker import Worker, WorkerCancelled, WorkerFailed
 
 from minigpt.errors import UserError
-from tui.chat_opening import NO_MODEL
-from tui.chat_session import place_beside
-from tui.conversations import COMPLETION, Turn
+from tui.chat.conversations import COMPLETION, Turn
+from tui.chat.opening import NO_MODEL
+from tui.chat.session import place_beside
 from tui.widgets.transcript import Entry
 
 if TYPE_CHECKING:

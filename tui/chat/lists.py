@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from textual.content import Content
 
 from minigpt.errors import UserError, printable
-from tui import conversations
-from tui.chat_models import ModelChoice, list_models
-from tui.conversations import Conversation
+from tui.chat import conversations
+from tui.chat.conversations import Conversation
+from tui.chat.models import ModelChoice, list_models
 from tui.widgets.dialogs import Ask, confirm
 from tui.widgets.pick import Pick
 

@@ -13,7 +13,7 @@ from minigpt.runs import best_checkpoint, list_runs, newest_run, resume_checkpoi
 from minigpt.text.corpus import DOCUMENTS, document_files
 from minigpt.text.documents import Document, Message, is_jsonl
 from minigpt.workspace import Workspace
-from tui.conversations import CONVERSATION
+from tui.chat.conversations import CONVERSATION
 
 MAX_MODELS = 500
 STARTERS = 3

@@ -10,10 +10,10 @@ from textual.content import Content
 from textual.worker import Worker
 
 from minigpt.errors import UserError, printable
-from tui import conversations
-from tui.chat_models import ModelChoice, choice_of, default_model, newer_checkpoint, starters
-from tui.chat_session import place_beside
-from tui.conversations import COMPLETION
+from tui.chat import conversations
+from tui.chat.conversations import COMPLETION
+from tui.chat.models import ModelChoice, choice_of, default_model, newer_checkpoint, starters
+from tui.chat.session import place_beside
 
 if TYPE_CHECKING:
     from tui.panes.chat import ChatPane

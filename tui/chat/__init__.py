@@ -1,0 +1,1 @@
+"""Talking to models: the child process and its client, sessions, and saved conversations."""
