@@ -23,6 +23,7 @@ from minigpt.errors import JobFailed, printable
 from minigpt.events import EVENTS, EventReader
 from minigpt.jobs import LOG, is_running, launch
 from minigpt.runs import new_run_name
+from minigpt.summary import RunSummary
 from minigpt.workspace import Workspace
 
 _TAIL_BYTES = 1 << 16
@@ -38,6 +39,18 @@ class Started:
     pid: int
     since: float
     log_before: int = 0  # bytes of the log that an earlier session wrote
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process is there, at work or on its way."""
+        return _alive(self.pid)
+
+    def cancel(self) -> None:
+        """End a process that does not train yet: it obeys no commands before. One that does saves everything."""
+        try:
+            psutil.Process(self.pid).terminate()
+        except psutil.Error:
+            return
 
     def outcome(self) -> bool | None:
         """Return True once it trains, None while that is not known; raises JobFailed, in words, when it has failed."""
@@ -98,18 +111,38 @@ def start_new(workspace: Workspace, preset: str, corpus: str, arguments: Sequenc
     return start(workspace, run, ["--preset", preset, "--corpus", corpus, "--run", run, *arguments])
 
 
-def start_resumed(workspace: Workspace, run: str) -> Started:
+def start_resumed(workspace: Workspace, run: str, arguments: Sequence[str] = ()) -> Started:
     """Go on with a run."""
-    return start(workspace, run, ["--resume", run])
+    return start(workspace, run, ["--resume", run, *arguments])
 
 
 def running_runs(workspace: Workspace) -> list[str]:
     """Return the names of the runs at work, judged by their locks alone, the one that wrote last first."""
-    if not workspace.checkpoints.is_dir():
+    try:
+        folders = [path for path in workspace.checkpoints.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    except OSError:  # none yet, or not ours to look into
         return []
-    folders = [path for path in workspace.checkpoints.iterdir() if path.is_dir() and not path.name.startswith(".")]
-    found = [path for path in folders if is_running(path)]
+    found = [path for path in folders if _is_at_work(path)]
     return [path.name for path in sorted(found, key=lambda path: _changed(path / EVENTS), reverse=True)]
+
+
+def training_device(directory: Path) -> str | None:
+    """Return the kind of device that a run at work computes on, as far as it has told."""
+    history = RunSummary()
+    try:
+        with EventReader(directory / EVENTS) as reader:
+            for event in reader.poll_outline(_TAIL_BYTES):
+                history.update(event)
+    except OSError:
+        return None
+    return history.device.split(" ")[0] if history.device else None
+
+
+def _is_at_work(directory: Path) -> bool:
+    try:
+        return is_running(directory)
+    except OSError:  # a lock that cannot be opened is nobody's
+        return False
 
 
 def _alive(pid: int) -> bool:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 PANES = (("train", "Train"), ("corpus", "Corpus"), ("presets", "Presets"), ("chat", "Chat"), ("runs", "Runs"))
 CRASH_LOG = "app-error.txt"
 CLOCK_SECONDS = 1.0
+LOOK_SECONDS = 5.0
 NOTHING_TO_EXPLAIN = "Move with Tab to a figure or a chart, then ? explains it. F1 opens all of help."
 
 HIGH_CONTRAST = Theme(
@@ -111,6 +112,7 @@ class MiniGPTApp(App[None]):
         self.failure: str | None = None  # why the app had to end, for the person
         self._run_asked, self._train_asked = run, train
         self._status: list[Any] = []
+        self._started: Started | None = None  # the trainer that was started last
         self._pane = ""
 
     # Setting up
@@ -135,13 +137,19 @@ class MiniGPTApp(App[None]):
         if self.settings.keys:
             self.set_keymap(self.settings.keys)
         self.set_interval(CLOCK_SECONDS, self._tell_time)
+        self.set_interval(LOOK_SECONDS, self._look)
         self._handle_signals()
         self._pane = "train"
         self.query_one(TabLine).choose("train")
         self.call_after_refresh(self._begin)
 
+    def _look(self) -> None:
+        look = self._look_for_training
+        self.run_worker(look, name="look", group="look", thread=True, exclusive=True, exit_on_error=False)
+
     def _begin(self) -> None:
         self._show_clock()
+        self._look()
         if self.state.pane in dict(PANES) and self.state.pane != "train" and not (self._run_asked or self._train_asked):
             self.open_pane(self.state.pane)
         self.query_one(TrainPane).focus_main() if self._pane == "train" else None
@@ -202,7 +210,8 @@ class MiniGPTApp(App[None]):
         self.call_after_refresh(self._shown, name)
 
     def _shown(self, name: str) -> None:
-        pane = self.pane(name)
+        # The app may have been left since.
+        pane = self.pane(name) if self.screen_stack else None
         if pane is not None and name == self._pane:
             pane.shown()
             if self.focused is None or pane not in self.focused.ancestors_with_self:
@@ -242,12 +251,21 @@ class MiniGPTApp(App[None]):
         """Start the chosen preset on the chosen corpus; asks where another run is at work."""
         self.run_worker(self._ask_and_start, name="start", group="start", thread=True, exclusive=True)
 
-    def _ask_and_start(self) -> None:
+    def _ask_and_start(self, run: str | None = None) -> None:
+        """Start a new run, or go on with `run`; asks where another is at work."""
         from minigpt.start import running_runs
 
         running = running_runs(self.workspace)
+        started = self._started
+        if started is not None and started.alive and started.directory.name not in running:
+            text = f"{started.directory.name} is about to begin. Wait until it trains, or stop it, then try again."
+            self.tell_from_thread("A run is just starting", text)
+            return
+        if run in running:
+            self.call_later(self.watch_run, run)
+            return
         if not running:
-            self._launch([])
+            self._launch([], run)
             return
         question = Choice(
             "A run is training",
@@ -255,43 +273,33 @@ class MiniGPTApp(App[None]):
             "after it, the new one waits until that one has ended.",
             [("after", "1 After it", "primary"), ("beside", "2 Beside it", "default"), ("no", "3 Not now", "default")],
         )
-        self.call_later(self.push_screen, question, lambda answer: self._answered(answer, running[0]))
+        self.call_later(self.push_screen, question, lambda answer: self._answered(answer, running[0], run))
 
-    def _answered(self, answer: str | None, running: str) -> None:
+    def _answered(self, answer: str | None, running: str, run: str | None) -> None:
         arguments = {"after": ["--after", running], "beside": []}.get(answer or "")
         if arguments is not None:
-            self.run_worker(lambda: self._launch(arguments), name="start", group="start", thread=True, exclusive=True)
+            self.run_worker(
+                lambda: self._launch(arguments, run), name="start", group="start", thread=True, exclusive=True
+            )
 
-    def _launch(self, arguments: list[str]) -> None:
-        from minigpt.start import start_new
+    def _launch(self, arguments: list[str], run: str | None) -> None:
+        from minigpt.start import start_new, start_resumed
+        from tui.watch import Watcher
 
         state = self.state
         try:
-            self._launched(start_new(self.workspace, state.preset, state.corpus, arguments))
+            if run is None:
+                self._started = start_new(self.workspace, state.preset, state.corpus, arguments)
+            else:
+                self._started = start_resumed(self.workspace, run, arguments)
         except (UserError, OSError) as error:
             self.tell_from_thread("Not started", str(error))
+            return
+        self.call_later(self._watch, Watcher(self._started.directory, self._started), False)
 
     def resume_run(self, run: str) -> None:
-        """Go on with a run; one that is at work is only watched."""
-
-        def resume() -> None:
-            from minigpt.jobs import is_running
-            from minigpt.start import start_resumed
-
-            if is_running(self.workspace.checkpoints / run):
-                self.call_later(self.watch_run, run)
-                return
-            try:
-                self._launched(start_resumed(self.workspace, run))
-            except (UserError, OSError) as error:
-                self.tell_from_thread("Not resumed", str(error))
-
-        self.run_worker(resume, name="resume", group="start", thread=True, exclusive=True)
-
-    def _launched(self, started: Started) -> None:
-        from tui.watch import Watcher
-
-        self.call_later(self._watch, Watcher(started.directory, started), False)
+        """Go on with a run; one that is at work is only watched, and asks where another one is."""
+        self.run_worker(partial(self._ask_and_start, run), name="start", group="start", thread=True, exclusive=True)
 
     def watch_run(self, run: str, account: bool = False) -> None:
         """Show a run in the Train pane; with `account`, say what happened since it was last looked at."""
@@ -319,6 +327,18 @@ class MiniGPTApp(App[None]):
                 pane.talk_to(path)  # type: ignore[attr-defined]
 
         self.call_after_refresh(talk)
+
+    def _look_for_training(self) -> None:
+        """Learn what trains on this machine, watched or not: the chat leaves it the room it needs."""
+        from minigpt.start import running_runs, training_device
+
+        running = running_runs(self.workspace)
+        self.training_run = running[0] if running else None
+        devices = [training_device(self.workspace.checkpoints / run) for run in running]
+        # A GPU that trains matters more than a processor that does.
+        self.training_device = next(
+            (kind for kind in devices if kind not in (None, "cpu")), devices[0] if devices else None
+        )
 
     def remember(self) -> None:
         """Save the state, off the event loop."""

@@ -19,6 +19,8 @@ BAR = 12
 DIM, PLAIN, STRONG, GOOD, WARN, BAD = "foreground-muted", "foreground", "bold foreground", "success", "warning", "error"
 # Silence of this many heartbeats is worth a word.
 SILENT_SECONDS = 25
+# No progress for so long, and for the time of so many steps, is worth one too.
+STUCK_SECONDS, STUCK_STEPS = 60, 10
 # How to tell when a run will be over that takes less than so many seconds.
 HOUR, DAY = 3600, 86400
 UNTIL = ((12 * HOUR, "%H:%M"), (6 * DAY, "%a %H:%M"), (200 * DAY, "%d %b %H:%M"))
@@ -48,6 +50,11 @@ def state_parts(history: RunHistory, starting: bool = False) -> list[Part]:
     silent = time.time() - (summary.last_event_time or time.time())
     if state in ("training", "evaluating", "saving", "paused", "compiling") and silent > SILENT_SECONDS:
         parts.append((f" silent for {duration(silent)}", BAD))
+    elif state == "training" and summary.last_progress is not None:
+        # A side thread tells that the process lives, whatever the training itself is stuck in.
+        still = time.time() - summary.last_progress
+        if still > max(STUCK_SECONDS, STUCK_STEPS * (history.pace.seconds_per_step or 0)):
+            parts.append((f" no step for {duration(still)}", BAD))
     return parts
 
 
@@ -108,7 +115,8 @@ def _time_left(history: RunHistory) -> list[Part]:
     summary = history.summary
     if summary.ended is not None or summary.state in ("crashed", "finished", "interrupted", "failed"):
         spent = (summary.last_event_time or 0) - (summary.started or 0)
-        return [(f"over, after {duration(max(0.0, spent))}", PLAIN)]
+        resumed = [("  since it resumed", DIM)] if summary.resumed_from else []
+        return [(f"over, after {duration(max(0.0, spent))}", PLAIN), *resumed]
     left = history.pace.seconds_left
     if left is None:
         return [("not known yet", DIM)]
@@ -226,6 +234,8 @@ def verdict(
     return ("no better", DIM)
 
 
+# What a person asked for, and what came of it.
+ALWAYS_TOLD = ("app", "command")
 LOG_FILTERS = {
     "all": None,
     "warnings": {"warning", "error", "end"},
@@ -246,7 +256,7 @@ _LOG_SIGNS = {
 def log_rows(lines: Sequence[LogLine], chosen: str) -> list[Row]:
     """Return the log's lines of the chosen kinds."""
     kinds = LOG_FILTERS[chosen]
-    return [_log_row(line) for line in lines if kinds is None or line.kind in kinds]
+    return [_log_row(line) for line in lines if kinds is None or line.kind in kinds or line.kind in ALWAYS_TOLD]
 
 
 def _log_row(line: LogLine) -> Row:

@@ -35,6 +35,7 @@ class Watcher:
         self.loading = True
         self.running = False
         self.starting = started is not None
+        self.cancelled = False
         self.trouble: str | None = None
         self._started = started
         self._unreadable = False
@@ -43,6 +44,12 @@ class Watcher:
 
     def begin(self) -> None:
         self._thread.start()
+
+    def cancel(self) -> None:
+        """End a run that is on its way."""
+        if self._started is not None:
+            self.cancelled = True
+            self._started.cancel()
 
     def close(self) -> None:
         """Stop reading; returns at once."""
@@ -111,7 +118,8 @@ class Watcher:
                 self.starting = self._started.outcome() is None
             except JobFailed as error:
                 self.starting = False
-                self._complain(str(error))
+                gone = f"{self.directory.name} was stopped before it began."
+                self._complain(gone if self.cancelled else str(error))
         try:
             running = is_running(self.directory)
         except OSError:  # no lock that we could open: nobody's that we know of

@@ -346,12 +346,12 @@ def test_a_log_line_is_one_line_with_a_clock_and_a_sign() -> None:
     ("chosen", "kept"),
     [
         ("all", ["start", "eval", "warning", "command", "app"]),
-        ("warnings", ["warning"]),
-        ("evaluations", ["eval"]),
-        ("commands", ["start", "command"]),
+        ("warnings", ["warning", "command", "app"]),
+        ("evaluations", ["eval", "command", "app"]),
+        ("commands", ["start", "command", "app"]),
     ],
 )
-def test_a_filter_keeps_its_kinds(chosen: str, kept: list[str]) -> None:
+def test_a_filter_keeps_its_kinds_and_what_was_asked_for(chosen: str, kept: list[str]) -> None:
     lines = [LogLine(NOW, kind, kind) for kind in ("start", "eval", "warning", "command", "app")]
     assert chosen in LOG_FILTERS
     assert [row.text.split()[-1] for row in log_rows(lines, chosen)] == kept

@@ -291,10 +291,10 @@ async def test_how_it_is_looked_at_is_chosen_by_a_key_and_remembered(
     async with on_screen(training, size) as pilot:
         assert text not in screen(pilot)
         await press(pilot, key)
-        assert text in screen(pilot)
+        await until(pilot, lambda: text in screen(pilot))
         await pilot.press("q")
     async with on_screen(training, size) as pilot:
-        assert text in screen(pilot)
+        await until(pilot, lambda: text in screen(pilot))
 
 
 async def test_the_loss_has_a_logarithmic_axis_by_a_key(training: Scene) -> None:

@@ -102,7 +102,8 @@ class ChatAnswering:
     async def _answer(self) -> None:
         conversation, entry = self.session.conversation, self._entry
         turn = conversation.turns[-1]
-        await self.save()
+        if self.session.replaced is None:
+            await self.save()
         try:
             await self.session.ready(place_beside(self.pane.minigpt.training_device))
             self.pane.opening.show_name()
@@ -121,6 +122,10 @@ class ChatAnswering:
             raise
         finally:
             self._finish(turn)
+            restored = self.session.settle(turn)
+        if restored:
+            await self.pane.transcript.drop(1)
+            await self.pane.transcript.add(entry_of(conversation.turns[-1], self.session.label))
         await self.save()
 
     def _finish(self, turn: Turn) -> None:

@@ -126,6 +126,11 @@ def encode(conversation: Conversation) -> bytes:
     return msgspec.json.format(msgspec.json.encode(conversation))
 
 
+def told(conversation: Conversation) -> bytes:
+    """Return all of a conversation but its date and its model, to see whether it has changed."""
+    return msgspec.json.encode((conversation.id, conversation.title, conversation.settings, conversation.turns))
+
+
 def rename(workspace: Workspace, name: str, title: str) -> None:
     """Give a conversation another title; raises UserError when that cannot be kept."""
     found = load(workspace, name)

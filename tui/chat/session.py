@@ -58,6 +58,8 @@ class ChatSession:
         self.workspace, self.process = workspace, process
         self.conversation = Conversation.new()
         self.choice: ModelChoice | None = None
+        self._kept = b""
+        self.replaced: Turn | None = None  # the answer that is being given anew
         self.opened_stamp: tuple[int, int] | None = None
         self._opened_for: tuple[Path, Place] | None = None
         self._opening = asyncio.Lock()
@@ -123,8 +125,17 @@ class ChatSession:
         if turns[-1].role == "user":
             turns.append(Turn("assistant"))
             return turns[-1], False
+        self.replaced = turns[-1]
         turns[-1] = Turn(turns[-1].role, prompt=turns[-1].prompt)
         return turns[-1], True
+
+    def settle(self, turn: Turn) -> bool:
+        """Where nothing came to replace the last answer, put it back; return whether that was so."""
+        replaced, self.replaced = self.replaced, None
+        if replaced is None or turn.content or self.conversation.turns[-1:] != [turn]:
+            return False
+        self.conversation.turns[-1] = replaced
+        return True
 
     def take_back(self) -> tuple[str, int] | None:
         """Drop the last message and what follows it; return its text, and how many turns were dropped."""
@@ -157,6 +168,7 @@ class ChatSession:
     def go_on_with(self, conversation: Conversation) -> bool:
         """Take up a saved conversation and its model; return whether that model is still there."""
         self.conversation = conversation
+        self._kept = conversations.told(conversation)
         path = Path(conversation.model)
         if not conversation.model or not path.is_file():
             return not conversation.model
@@ -167,9 +179,11 @@ class ChatSession:
     async def save(self) -> None:
         """Keep the conversation as it is now; raises UserError when that is not possible."""
         async with self._saving:
-            one = self.conversation
-            if one.turns:
+            one, told = self.conversation, conversations.told(self.conversation)
+            # What was only looked at must not overwrite what another window has added since.
+            if one.turns and told != self._kept:
                 await asyncio.to_thread(conversations.save, self.workspace, one.id, conversations.encode(one))
+                self._kept = told
 
     async def delete(self, name: str) -> None:
         """Remove a saved conversation; raises UserError."""

@@ -140,8 +140,10 @@ class ChatPane(Pane):
     @on(Composer.Sent)
     async def _send(self, event: Composer.Sent) -> None:
         event.stop()
-        if await self.answering.ask(event.text):
-            self.composer.take("")
+        # Emptied first: what is typed while the answer is being prepared stays.
+        self.composer.take("")
+        if not await self.answering.ask(event.text):
+            self.composer.take(event.text + self.composer.text)
 
     @on(Starter.Chosen)
     async def _send_starter(self, event: Starter.Chosen) -> None:

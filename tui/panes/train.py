@@ -184,7 +184,7 @@ The trainer is a process of its own. Quit, close the window, lose the link: it g
         try:
             self._follow_state(watcher)
             self.minigpt.show_status(watcher.history, watcher.starting)
-            on_screen = self.display and self.size and self.minigpt.screen_stack[-1] is self.screen
+            on_screen = self.display and self.size and self.minigpt.screen_stack[-1:] == [self.screen]
             if on_screen and self._board is not None and self._board.is_mounted:
                 fresh = self._seen != watcher.version
                 self._seen = watcher.version
@@ -224,9 +224,9 @@ The trainer is a process of its own. Quit, close the window, lose the link: it g
                     "The trainer is gone without a word (killed?). r goes on from the last checkpoint."
                 )
             self._told_state = state
-            self.minigpt.training_run = watcher.directory.name if state in LIVE_STATES else None
-            device = watcher.history.summary.device or ""
-            self.minigpt.training_device = device.split(" ")[0] if state in LIVE_STATES and device else None
+            device = watcher.history.summary.device
+            if state in LIVE_STATES and device and self.minigpt.training_device is None:
+                self.minigpt.training_run, self.minigpt.training_device = watcher.directory.name, device.split(" ")[0]
             if self.ui.attached != (state in LIVE_STATES):
                 self.ui.attached = state in LIVE_STATES
                 self.minigpt.remember()
@@ -247,7 +247,8 @@ The trainer is a process of its own. Quit, close the window, lose the link: it g
         later = [notice for notice in summary.notices if _is_warning(notice) and notice.get("time", 0) > since_then]
         words.append(_count(len(later), "warning"))
         if summary.ended is not None and summary.started is not None:
-            words.append(f"{summary.state} after {duration(summary.ended - summary.started)}")
+            resumed = " since it resumed" if summary.resumed_from else ""
+            words.append(f"{summary.state} after {duration(summary.ended - summary.started)}{resumed}")
         history.note(words[0])
         history.note("; ".join(words[1:]))
         self._seen = -1
@@ -268,7 +269,10 @@ The trainer is a process of its own. Quit, close the window, lose the link: it g
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         live = self.state in LIVE_STATES
-        if action in ("pause", "stop", "send", "scale"):
+        if action in ("pause", "send", "scale"):
+            # Commands are obeyed from the lock on, not before.
+            return live and self.watcher is not None and self.watcher.running
+        if action == "stop":
             return live
         if action == "start":
             return not live or self.query_one(ContentSwitcher).current == "ready"
@@ -293,6 +297,10 @@ The trainer is a process of its own. Quit, close the window, lose the link: it g
         self.action_send("resume" if self.state == "paused" else "pause")
 
     def action_stop(self) -> None:
+        watcher = self.watcher
+        if watcher is not None and watcher.starting:
+            watcher.cancel()
+            return
         question = Choice(
             "Stop this run?",
             "It finishes the step it is in and saves everything. r goes on from there, today or next month.",
@@ -355,7 +363,7 @@ The trainer is a process of its own. Quit, close the window, lose the link: it g
         self._changed(below=_next(VIEWS, self.ui.below))
 
     def action_filter(self) -> None:
-        self._changed(log_filter=_next(tuple(LOG_FILTERS), self.ui.log_filter))
+        self._changed(log_filter=_next(tuple(LOG_FILTERS), self.ui.log_filter), below="log")
 
     def action_copy(self) -> None:
         text = self._board.text_in_focus() if self._board is not None else ""
