@@ -13,8 +13,9 @@ from minigpt.errors import UserError
 from minigpt.presets import convert
 from minigpt.workspace import Workspace
 from tests.tui.chat_harness import FAKE_COMMAND, Harness, chat, make_run, say, until
+from tui.chat import conversations
 from tui.chat.conversations import Conversation, Turn, list_conversations
-from tui.chat.models import newer_checkpoint, stamp
+from tui.chat.models import choice_of, newer_checkpoint, stamp
 from tui.chat.process import ChatProcess
 from tui.widgets.generation_form import STYLES, style_values
 from tui.widgets.transcript import MAX_MOUNTED, fold, shown
@@ -110,6 +111,39 @@ async def test_what_goes_wrong_is_told_and_the_next_answer_comes(app: Harness) -
         await pilot.press("escape")
         await say(pilot, "better now")
         assert app.texts()[-1] == "echo 3 better now"
+
+
+async def test_an_answer_that_cannot_be_given_anew_stays(app: Harness) -> None:
+    async with chat(app) as pilot:
+        await say(pilot, "first")
+        before = app.pane.session.conversation.turns[-1]
+        app.pane.session.choose(choice_of(Path("/nowhere/missing.pt")))
+        await pilot.press("ctrl+r")
+        await until(pilot, lambda: bool(app.told) and not app.pane.generating)
+        await until(pilot, lambda: app.texts() == ["first", "echo 1 first"])
+        assert app.pane.session.conversation.turns[-1] == before
+
+
+async def test_what_another_window_added_is_not_overwritten(app: Harness, place: Workspace) -> None:
+    async with chat(app) as pilot:
+        await say(pilot, "mine")
+        name = app.pane.session.conversation.id
+        added = conversations.load(place, name)
+        assert added is not None
+        added.turns.append(Turn("user", "from the other window"))
+        conversations.save(place, name, conversations.encode(added))
+        await app.pane.leave()
+    kept = conversations.load(place, name)
+    assert kept is not None
+    assert kept.turns[-1].content == "from the other window"
+
+
+async def test_what_is_typed_after_enter_stays(app: Harness) -> None:
+    async with chat(app) as pilot:
+        app.pane.composer.take("first")
+        await pilot.press("enter", "n", "e", "x", "t")
+        await until(pilot, lambda: not app.pane.generating and len(app.texts()) == 2)
+        assert app.pane.composer.text == "next"
 
 
 async def test_a_wrong_setting_is_told_beside_its_field_and_not_sent(app: Harness) -> None:

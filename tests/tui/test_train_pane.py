@@ -205,6 +205,37 @@ async def test_a_second_run_goes_after_the_first_or_beside_it_or_not(
         assert started == ([] if more is None else [["--run", "tiny-sample-2", *more]])
 
 
+async def test_resuming_beside_a_run_at_work_asks_too(training: Scene) -> None:
+    training.run("old-1", steps=30, ended=3)
+    async with on_screen(training) as pilot:
+        app_of(pilot).resume_run("old-1")
+        await until(pilot, lambda: f"{RUN} is at work" in dialog(pilot))
+        await press(pilot, "1")
+        assert [arguments[4:-3] for arguments in training.launched] == [["--resume", "old-1", "--after", RUN]]
+
+
+async def test_a_run_on_its_way_is_ended_without_a_command(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainers = []
+
+    def launch(arguments: list[str], directory: Path) -> int:
+        directory.mkdir(parents=True)
+        trainers.append(subprocess.Popen(["sleep", "60"]))
+        return trainers[0].pid
+
+    monkeypatch.setattr("minigpt.start.launch", launch)
+    async with on_screen(scene) as pilot:
+        await pilot.press("s")
+        await until(pilot, lambda: shows(pilot, "○ starting"))
+        app_of(pilot).start_run()
+        await until(pilot, lambda: "about to begin" in dialog(pilot))
+        await pilot.press("enter")
+        await until(pilot, lambda: not dialog(pilot))
+        await pilot.press("x")
+        await until(pilot, lambda: trainers[0].poll() is not None)
+        await until(pilot, lambda: "was stopped before it began" in dialog(pilot))
+        assert not scene.commands(RUN)
+
+
 async def test_nothing_is_sent_to_a_run_that_is_over(scene: Scene) -> None:
     scene.run(RUN, steps=600, ended=0)
     async with on_screen(scene, run=RUN) as pilot:
@@ -258,6 +289,14 @@ async def test_a_quiet_trainer_is_told_as_silent(training: Scene) -> None:
         await until(pilot, lambda: shows(pilot, "● training silent for 1 min 30 s"))
         training.tell(RUN, {"type": "phase", "phase": "training", "last_progress": training.now})
         await until(pilot, lambda: not shows(pilot, "silent"))
+
+
+async def test_a_heart_that_beats_while_no_step_comes_is_told(training: Scene) -> None:
+    async with on_screen(training) as pilot:
+        last = training.now
+        training.now += 600
+        training.tell(RUN, {"type": "phase", "phase": "training", "last_progress": last})
+        await until(pilot, lambda: shows(pilot, "● training no step for 10 min"))
 
 
 async def test_a_run_that_is_resumed_elsewhere_goes_back_to_its_step(training: Scene) -> None:
