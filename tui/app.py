@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.app import App, ComposeResult, SystemCommand
 from textual.binding import Binding, BindingType
+from textual.command import CommandPalette
 from textual.events import Resize
 from textual.screen import ModalScreen, Screen
 from textual.theme import Theme
@@ -68,6 +69,16 @@ class MainScreen(Screen[None]):
         for name, height in self.HEIGHTS.items():
             self.set_class(event.size.height < height, name)
         self.set_class(event.size.height >= self.HEIGHTS["-short"], "-tall")
+
+
+class Palette(CommandPalette):
+    """Textual's command palette, but for a slip of it."""
+
+    def _action_command_list(self, action: str) -> None:
+        try:
+            super()._action_command_list(action)
+        except KeyError:  # Page Up before the list has been laid out: it looks for lines that are not there yet
+            return
 
 
 class MiniGPTApp(App[None]):
@@ -366,7 +377,7 @@ class MiniGPTApp(App[None]):
     def action_command_palette(self) -> None:
         # One that is open below a dialog must not be opened again.
         if not any(isinstance(screen, ModalScreen) for screen in self.screen_stack):
-            super().action_command_palette()
+            self.push_screen(Palette(id="--command-palette"))
 
     # The lines above
 

@@ -369,16 +369,17 @@ async def test_what_stands_below_at_80x24_can_be_had_in_turn(scene: Scene) -> No
 async def test_a_larger_screen_shows_what_had_no_room(scene: Scene) -> None:
     scene.run(RUN, steps=600, ended=0)
     async with on_screen(scene, (200, 60), run=RUN) as pilot:
+        await until(pilot, lambda: "^p palette" in screen(pilot))
         wide = screen(pilot)
         await pilot.resize_terminal(80, 24)
         await settled(pilot)
         await pilot.resize_terminal(200, 60)
         await settled(pilot)
-        assert screen(pilot) == wide
+        await until(pilot, lambda: screen(pilot) == wide)
     async with on_screen(scene, (80, 24), run=RUN) as pilot:
         await pilot.resize_terminal(200, 60)
         await settled(pilot)
-        assert screen(pilot) == wide
+        await until(pilot, lambda: screen(pilot) == wide)
 
 
 async def test_the_cursor_reads_values(training: Scene) -> None:
