@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.app import App, ComposeResult, SystemCommand
 from textual.binding import Binding, BindingType
-from textual.command import CommandPalette
-from textual.events import Resize
 from textual.screen import ModalScreen, Screen
 from textual.theme import Theme
 from textual.widgets import ContentSwitcher, Footer
@@ -25,16 +23,17 @@ from minigpt.errors import UserError, printable
 from minigpt.workspace import Workspace
 from tui.explain import EXPLANATIONS
 from tui.figures import DIM, PLAIN, STRONG, state_parts
+from tui.frame import GENERAL_HELP, HIGH_CONTRAST, MainScreen, Palette
 from tui.panes.pane import Pane
 from tui.panes.train import TrainPane
 from tui.state import PersonalSettings, app_folder, load_state, save_state, settings_path
-from tui.widgets.dialogs import Choice, Reader, message
+from tui.trainers import Trainers
+from tui.widgets.dialogs import Reader, message
 from tui.widgets.rows import Rows
 from tui.widgets.topline import StatusLine, TabLine
 
 if TYPE_CHECKING:
     from minigpt.history import RunHistory
-    from minigpt.start import Started
     from tui.watch import Watcher
 
 PANES = (("train", "Train"), ("corpus", "Corpus"), ("presets", "Presets"), ("chat", "Chat"), ("runs", "Runs"))
@@ -42,43 +41,6 @@ CRASH_LOG = "app-error.txt"
 CLOCK_SECONDS = 1.0
 LOOK_SECONDS = 5.0
 NOTHING_TO_EXPLAIN = "Move with Tab to a figure or a chart, then ? explains it. F1 opens all of help."
-
-HIGH_CONTRAST = Theme(
-    name="high-contrast",
-    primary="#ffff00",
-    secondary="#00ffff",
-    warning="#ffaf00",
-    error="#ff5f5f",
-    success="#00ff00",
-    accent="#ff87ff",
-    foreground="#ffffff",
-    background="#000000",
-    surface="#000000",
-    panel="#262626",
-    dark=True,
-    variables={"text-muted": "#d0d0d0", "foreground-muted": "#d0d0d0", "footer-key-foreground": "#ffff00"},
-)
-
-
-class MainScreen(Screen[None]):
-    """The screen below all dialogs; its classes say how low it is, each less high one on top of the others."""
-
-    HEIGHTS: ClassVar[dict[str, int]] = {"-short": 30, "-low": 18, "-lowest": 10}
-
-    def on_resize(self, event: Resize) -> None:
-        for name, height in self.HEIGHTS.items():
-            self.set_class(event.size.height < height, name)
-        self.set_class(event.size.height >= self.HEIGHTS["-short"], "-tall")
-
-
-class Palette(CommandPalette):
-    """Textual's command palette, but for a slip of it."""
-
-    def _action_command_list(self, action: str) -> None:
-        try:
-            super()._action_command_list(action)
-        except KeyError:  # Page Up before the list has been laid out: it looks for lines that are not there yet
-            return
 
 
 class MiniGPTApp(App[None]):
@@ -123,7 +85,7 @@ class MiniGPTApp(App[None]):
         self.failure: str | None = None  # why the app had to end, for the person
         self._run_asked, self._train_asked = run, train
         self._status: list[Any] = []
-        self._started: Started | None = None  # the trainer that was started last
+        self.trainers = Trainers(self)
         self._pane = ""
 
     # Setting up
@@ -148,19 +110,15 @@ class MiniGPTApp(App[None]):
         if self.settings.keys:
             self.set_keymap(self.settings.keys)
         self.set_interval(CLOCK_SECONDS, self._tell_time)
-        self.set_interval(LOOK_SECONDS, self._look)
+        self.set_interval(LOOK_SECONDS, self.trainers.look)
         self._handle_signals()
         self._pane = "train"
         self.query_one(TabLine).choose("train")
         self.call_after_refresh(self._begin)
 
-    def _look(self) -> None:
-        look = self._look_for_training
-        self.run_worker(look, name="look", group="look", thread=True, exclusive=True, exit_on_error=False)
-
     def _begin(self) -> None:
         self._show_clock()
-        self._look()
+        self.trainers.look()
         if self.state.pane in dict(PANES) and self.state.pane != "train" and not (self._run_asked or self._train_asked):
             self.open_pane(self.state.pane)
         self.query_one(TrainPane).focus_main() if self._pane == "train" else None
@@ -260,57 +218,11 @@ class MiniGPTApp(App[None]):
 
     def start_run(self) -> None:
         """Start the chosen preset on the chosen corpus; asks where another run is at work."""
-        self.run_worker(self._ask_and_start, name="start", group="start", thread=True, exclusive=True)
-
-    def _ask_and_start(self, run: str | None = None) -> None:
-        """Start a new run, or go on with `run`; asks where another is at work."""
-        from minigpt.start import running_runs
-
-        running = running_runs(self.workspace)
-        started = self._started
-        if started is not None and started.alive and started.directory.name not in running:
-            text = f"{started.directory.name} is about to begin. Wait until it trains, or stop it, then try again."
-            self.tell_from_thread("A run is just starting", text)
-            return
-        if run in running:
-            self.call_later(self.watch_run, run)
-            return
-        if not running:
-            self._launch([], run)
-            return
-        question = Choice(
-            "A run is training",
-            f"{running[0]} is at work on this machine. Beside it, both are slower and need memory for two; "
-            "after it, the new one waits until that one has ended.",
-            [("after", "1 After it", "primary"), ("beside", "2 Beside it", "default"), ("no", "3 Not now", "default")],
-        )
-        self.call_later(self.push_screen, question, lambda answer: self._answered(answer, running[0], run))
-
-    def _answered(self, answer: str | None, running: str, run: str | None) -> None:
-        arguments = {"after": ["--after", running], "beside": []}.get(answer or "")
-        if arguments is not None:
-            self.run_worker(
-                lambda: self._launch(arguments, run), name="start", group="start", thread=True, exclusive=True
-            )
-
-    def _launch(self, arguments: list[str], run: str | None) -> None:
-        from minigpt.start import start_new, start_resumed
-        from tui.watch import Watcher
-
-        state = self.state
-        try:
-            if run is None:
-                self._started = start_new(self.workspace, state.preset, state.corpus, arguments)
-            else:
-                self._started = start_resumed(self.workspace, run, arguments)
-        except (UserError, OSError) as error:
-            self.tell_from_thread("Not started", str(error))
-            return
-        self.call_later(self._watch, Watcher(self._started.directory, self._started), False)
+        self.trainers.begin()
 
     def resume_run(self, run: str) -> None:
         """Go on with a run; one that is at work is only watched, and asks where another one is."""
-        self.run_worker(partial(self._ask_and_start, run), name="start", group="start", thread=True, exclusive=True)
+        self.trainers.begin(run)
 
     def watch_run(self, run: str, account: bool = False) -> None:
         """Show a run in the Train pane; with `account`, say what happened since it was last looked at."""
@@ -321,9 +233,9 @@ class MiniGPTApp(App[None]):
         except UserError as error:
             self.tell("No such run", str(error))
             return
-        self._watch(Watcher(directory), account)
+        self.show_run(Watcher(directory), account)
 
-    def _watch(self, watcher: Watcher, account: bool) -> None:
+    def show_run(self, watcher: Watcher, account: bool) -> None:
         if not account:
             self.open_pane("train")
         self.query_one(TrainPane).follow(watcher, account)
@@ -338,18 +250,6 @@ class MiniGPTApp(App[None]):
                 pane.talk_to(path)  # type: ignore[attr-defined]
 
         self.call_after_refresh(talk)
-
-    def _look_for_training(self) -> None:
-        """Learn what trains on this machine, watched or not: the chat leaves it the room it needs."""
-        from minigpt.start import running_runs, training_device
-
-        running = running_runs(self.workspace)
-        self.training_run = running[0] if running else None
-        devices = [training_device(self.workspace.checkpoints / run) for run in running]
-        # A GPU that trains matters more than a processor that does.
-        self.training_device = next(
-            (kind for kind in devices if kind not in (None, "cpu")), devices[0] if devices else None
-        )
 
     def remember(self) -> None:
         """Save the state, off the event loop."""
@@ -460,24 +360,6 @@ class MiniGPTApp(App[None]):
         self._exception = self._exception or error
         self._exception_event.set()
         self.exit(return_code=1)
-
-
-GENERAL_HELP = """
-
-**Everywhere**
-
-| key | what it does |
-|---|---|
-| 1-5, F2-F6 | Train, Corpus, Presets, Chat, Runs |
-| Tab, Shift+Tab | from one thing to the next |
-| ? | explain what has the focus |
-| Ctrl+P | all commands by name, and the colour themes |
-| Esc | leave a text field |
-| q | leave; training goes on |
-
-Keys and theme can be set in `{settings}`: `theme = "textual-light"`, `braille = false` where the font lacks
-those dots, and a table `[keys]` with lines such as `"train.start" = "s"`.
-"""
 
 
 def make_pane(name: str) -> Pane:
