@@ -68,6 +68,60 @@ class CorpusSettings(Section, frozen=True, kw_only=True):
             too_high="little text is left to learn from",
         ),
     ] = 0.05
+    mixture: Annotated[
+        list[str],
+        Setting(
+            "Several corpora in one run, each with its share of the training: NAME:WEIGHT, as in stories:0.7.",
+            flag="mix",
+            auto="the one corpus alone",
+        ),
+    ] = []
+    fix_unicode: Annotated[
+        bool, Setting("Repair text that was saved in the wrong encoding, such as â€™ for an apostrophe.")
+    ] = False
+    deduplicate: Annotated[
+        Literal["off", "exact", "near"],
+        Setting("Leave out documents that come again: word for word (exact), or with small changes too (near)."),
+    ] = "off"
+    min_characters: Annotated[
+        int,
+        Setting(
+            "Leave out documents shorter than this.",
+            possible=(0, 1_000_000),
+            usual=(1, 1000),
+            unit="characters",
+            off=0,
+            too_high="much of the text is left out",
+        ),
+    ] = 0
+    bpe_dropout: Annotated[
+        float,
+        Setting(
+            "For little text: how often a merge is skipped when the training text is cut into tokens, so that the same "
+            "words come in several spellings.",
+            possible=(0, 0.9),
+            usual=(0.05, 0.2),
+            off=0,
+            too_high="words fall apart into letters, as the model never sees them later",
+        ),
+    ] = 0.0
+    bpe_dropout_copies: Annotated[
+        int,
+        Setting(
+            "How many spellings of the training text bpe_dropout makes; one epoch reads all of them.",
+            possible=(1, 100),
+            usual=(2, 20),
+            too_high="an epoch and the shards on disk grow as many times",
+        ),
+    ] = 4
+    shuffle_documents: Annotated[
+        bool,
+        Setting("For little text: put the documents in a new order each epoch, so that neighbours differ."),
+    ] = False
+    random_offsets: Annotated[
+        bool,
+        Setting("For little text: begin each epoch's windows at another token, so that no two epochs cut alike."),
+    ] = False
 
 
 class TokenizerSettings(Section, frozen=True, kw_only=True):
@@ -81,6 +135,14 @@ class TokenizerSettings(Section, frozen=True, kw_only=True):
             aliases=("level",),
         ),
     ] = "auto"
+    file: Annotated[
+        str,
+        Setting(
+            "A tokenizer.json to use instead of learning one: a file, or a run whose tokenizer it is.",
+            flag="tokenizer-file",
+            auto="one is learned from the text",
+        ),
+    ] = ""
     vocab_size: Annotated[
         int,
         Setting(

@@ -47,6 +47,7 @@ __all__ = [
     "Owner",
     "RunLock",
     "follow",
+    "is_alive",
     "is_running",
     "launch",
     "owner",
@@ -166,6 +167,14 @@ def launch(arguments: list[str], directory: Path, log: str = LOG) -> int:
     # Somebody has to take note of its end, or it stays in the process table as long as we live.
     threading.Thread(target=process.wait, name=f"reaper of {process.pid}", daemon=True).start()
     return process.pid
+
+
+def is_alive(pid: int) -> bool:
+    """Return whether there is a process of that number which has not ended."""
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return False
 
 
 def follow(

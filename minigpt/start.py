@@ -21,7 +21,7 @@ import psutil
 
 from minigpt.errors import JobFailed, printable
 from minigpt.events import EVENTS, EventReader
-from minigpt.jobs import LOG, is_running, launch
+from minigpt.jobs import LOG, is_alive, is_running, launch
 from minigpt.runs import new_run_name
 from minigpt.summary import RunSummary
 from minigpt.workspace import Workspace
@@ -43,7 +43,7 @@ class Started:
     @property
     def alive(self) -> bool:
         """Whether the process is there, at work or on its way."""
-        return _alive(self.pid)
+        return is_alive(self.pid)
 
     def cancel(self) -> None:
         """End a process that does not train yet: it obeys no commands before. One that does saves everything."""
@@ -54,7 +54,7 @@ class Started:
 
     def outcome(self) -> bool | None:
         """Return True once it trains, None while that is not known; raises JobFailed, in words, when it has failed."""
-        gone = not _alive(self.pid)
+        gone = not self.alive
         if self._has_begun():
             return True
         if not gone:
@@ -142,13 +142,6 @@ def _is_at_work(directory: Path) -> bool:
     try:
         return is_running(directory)
     except OSError:  # a lock that cannot be opened is nobody's
-        return False
-
-
-def _alive(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
         return False
 
 

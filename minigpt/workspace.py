@@ -37,6 +37,14 @@ class Workspace:
     def checkpoints(self) -> Path:
         return self.root / "checkpoints"
 
+    @property
+    def tasks(self) -> Path:
+        """Where long work on corpora tells how it goes."""
+        return self.data / ".tasks"
+
+    def task_directory(self, task: str) -> Path:
+        return self.tasks / checked_name(task, "task")
+
     def run_directory(self, run: str) -> Path:
         return self.checkpoints / checked_name(run, "run")
 

@@ -31,6 +31,7 @@ ROOMS = [
     "events",
     "lock",
     "jobs",
+    "tasks",
     "summary",
     "pace",
     "curves",

@@ -19,7 +19,9 @@ import msgspec
 import tomlkit
 
 from minigpt.errors import UserError
+from minigpt.tasks import NOBODY, Task
 from minigpt.text.documents import BLOCK_BYTES, Document, Message, is_jsonl, read_documents, read_text_blocks
+from minigpt.text.reading import Reading
 from minigpt.text.storage import atomic_directory, shown, write_file
 from minigpt.workspace import Workspace
 
@@ -30,11 +32,19 @@ DOCUMENTS = "documents"
 
 
 class SourceRecord(msgspec.Struct, frozen=True):
-    """Where documents came from: `kind` (sample, file, folder, ...), `origin`, and what was noticed on the way."""
+    """Where documents came from: `kind` (sample, file, folder, ...), `origin`, and what was noticed on the way.
+
+    `folder` is the part of documents/ that this source filled (all of it for the only source); `reading` says how its
+    files are split into documents, never "auto" once the corpus is made.
+    """
 
     kind: str
     origin: str
     notes: list[str] = []
+    reading: Reading = Reading()
+    folder: str = ""
+    added: str = ""
+    licence: str = ""
 
 
 class Manifest(msgspec.Struct, frozen=True):
@@ -51,9 +61,12 @@ class Manifest(msgspec.Struct, frozen=True):
 
 
 class Source(Protocol):
-    """Anything that documents come from: it puts their files into a folder and says what it was."""
+    """Anything that documents come from: it puts their files into an empty folder and says what it was.
 
-    def write(self, folder: Path) -> SourceRecord: ...
+    Long work is told to the task, which raises Cancelled when it is to end; whoever called removes the folder.
+    """
+
+    def write(self, folder: Path, task: Task) -> SourceRecord: ...
 
 
 class CorpusExists(UserError):
@@ -73,7 +86,7 @@ class Corpus:
         return self.manifest.name
 
     @classmethod
-    def create(cls, workspace: Workspace, name: str, source: Source) -> Corpus:
+    def create(cls, workspace: Workspace, name: str, source: Source, task: Task = NOBODY) -> Corpus:
         """Make the corpus `name` from a source; nothing lies under its name before it is whole.
 
         Raises UserError when the name is taken (CorpusExists) or the source holds no text.
@@ -85,7 +98,7 @@ class Corpus:
         try:
             with atomic_directory(directory) as building:
                 (building / DOCUMENTS).mkdir()
-                record = source.write(building / DOCUMENTS)
+                record = source.write(building / DOCUMENTS, task)
                 manifest = _survey(building / DOCUMENTS, name, [record])
                 if manifest.documents == 0:
                     raise UserError(f"{record.origin} holds no text: name a file or folder with some in it.")

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from minigpt.errors import UserError, printable
+from minigpt.tasks import Task
 from minigpt.text.corpus import MANIFEST, Corpus, CorpusExists, SourceRecord, content_hash, document_files
 from minigpt.text.documents import Document, detect_encoding, is_jsonl, read_documents
 from minigpt.text.storage import shown
@@ -78,7 +79,7 @@ class PathSource:
         except OSError as error:
             raise UserError(f"Cannot read {shown(file)} ({error.strerror}): check its permissions.") from error
 
-    def write(self, folder: Path) -> SourceRecord:
+    def write(self, folder: Path, task: Task) -> SourceRecord:
         for name, file in self.files:
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -94,7 +95,7 @@ class DocumentSource:
         self.origin = origin
         self.documents = documents
 
-    def write(self, folder: Path) -> SourceRecord:
+    def write(self, folder: Path, task: Task) -> SourceRecord:
         encoder = msgspec.json.Encoder()
         with (folder / f"{self.kind}.jsonl").open("wb") as file:
             for document in self.documents:
