@@ -158,7 +158,7 @@ def find_run(workspace: Workspace, name: str | None) -> Path:
 
 
 def newest_run(workspace: Workspace, states: Collection[str] | None = None) -> Path | None:
-    """Return the run started last, of those in one of `states` (by default, all but empty ones)."""
+    """Return the run started last, of those in one of `states` (by default, all that ever began)."""
     newest: Path | None = None
     newest_date = float("-inf")
     # No run starts after its last event, so most histories need not be read.
@@ -167,7 +167,8 @@ def newest_run(workspace: Workspace, states: Collection[str] | None = None) -> P
         if last_written < newest_date:
             break
         summary = summarise(directory)
-        wanted = summary.state != "empty" if states is None else summary.state in states
+        begun = summary.state != "empty" and not summary.never_began
+        wanted = begun if states is None else summary.state in states
         if wanted and (date := _date(directory, summary)) > newest_date:
             newest, newest_date = directory, date
     return newest

@@ -53,7 +53,10 @@ class Started:
             return
 
     def outcome(self) -> bool | None:
-        """Return True once it trains, None while that is not known; raises JobFailed, in words, when it has failed."""
+        """Return True once it trains or waits for its turn, None while that is not known.
+
+        Raises JobFailed, in words, when it has failed.
+        """
         gone = not self.alive
         if self._has_begun():
             return True
@@ -71,7 +74,8 @@ class Started:
     def _tells_of_work(self, event: dict[str, Any]) -> bool:
         # A fast run has left its start far behind by the time it is asked.
         time = event.get("time")
-        return event.get("type") in ("start", "step") and isinstance(time, (int, float)) and time >= self.since
+        told = event.get("type") in ("start", "step") or event.get("phase") == "waiting"
+        return told and isinstance(time, (int, float)) and time >= self.since
 
     def _last_words(self) -> str:
         """Return what the process said of its end; a new run's directory with nothing but these words goes."""
@@ -117,13 +121,14 @@ def start_resumed(workspace: Workspace, run: str, arguments: Sequence[str] = ())
 
 
 def running_runs(workspace: Workspace) -> list[str]:
-    """Return the names of the runs at work, judged by their locks alone, the one that wrote last first."""
+    """Return the names of the runs at work, by their locks: the one that wrote last first, those that wait last."""
     try:
         folders = [path for path in workspace.checkpoints.iterdir() if path.is_dir() and not path.name.startswith(".")]
     except OSError:  # none yet, or not ours to look into
         return []
     found = [path for path in folders if _is_at_work(path)]
-    return [path.name for path in sorted(found, key=lambda path: _changed(path / EVENTS), reverse=True)]
+    latest_first = sorted(found, key=lambda path: _changed(path / EVENTS), reverse=True)
+    return [path.name for path in sorted(latest_first, key=_waits)]
 
 
 def training_device(directory: Path) -> str | None:
@@ -143,6 +148,16 @@ def _is_at_work(directory: Path) -> bool:
         return is_running(directory)
     except OSError:  # a lock that cannot be opened is nobody's
         return False
+
+
+def _waits(directory: Path) -> bool:
+    """Whether a run at work is in the queue: then its last phase tells so, and nothing longer has followed."""
+    try:
+        with EventReader(directory / EVENTS, from_end=True, tail_bytes=_TAIL_BYTES) as reader:
+            phases = [event.get("phase") for event in reader.poll() if event.get("type") in ("phase", "start")]
+    except OSError:
+        return False
+    return phases[-1:] == ["waiting"]
 
 
 def _size(path: Path) -> int:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 # The states of a run at work are the phases it tells of.
-LIVE_STATES = ("starting", "compiling", "training", "evaluating", "saving", "paused")
+LIVE_STATES = ("waiting", "starting", "compiling", "training", "evaluating", "saving", "paused")
 STATES = (*LIVE_STATES, "finished", "interrupted", "failed", "crashed", "imported", "empty")
 
 _STATE_OF_EXIT_CODE: dict[int | None, str] = {0: "finished", 3: "interrupted"}
@@ -82,6 +82,7 @@ class RunSummary:
     last_progress: float | None = None
     last_event_time: float | None = None
     resumed_from: int | None = None
+    queued_behind: tuple[str, ...] = ()  # the runs that it waits for, or waited for before it began
     notices: list[dict[str, Any]] = field(default_factory=list)
     evaluations: list[dict[str, Any]] = field(default_factory=list)
     # The latest checkpoint event of each file.
@@ -120,6 +121,11 @@ class RunSummary:
         elif kind == "end":
             self._take_end(event)
 
+    @property
+    def never_began(self) -> bool:
+        """Whether it is, or was, in the queue and no more."""
+        return self.started is None and self.last_event_time is not None
+
     def settle(self, running: bool) -> None:
         """Correct the state by the lock: a run that tells of work and does none has crashed."""
         if running and self.state in ("empty", "crashed"):
@@ -150,10 +156,15 @@ class RunSummary:
             self.tokens = self.planned_tokens * self.step // self.planned_steps
         self.started = self.last_progress = _number(event, "time")
         self.ended = self.exit_code = self.reason = None
+        self.queued_behind = _names(event, "queued_behind")
         self.state = self.phase = "starting"
 
     def _take_phase(self, event: Mapping[str, Any]) -> None:
         phase = event.get("phase")
+        if phase == "waiting":
+            # The run comes to life, though it has not begun.
+            self.ended = self.exit_code = self.reason = None
+            self.queued_behind = _names(event, "behind")
         # A heartbeat that comes after the end is a straggler.
         if phase in LIVE_STATES and self.ended is None:
             self.state = self.phase = str(phase)
@@ -199,6 +210,7 @@ class RunSummary:
         self.ended = _number(event, "time")
         self.exit_code = _whole(event, "exit_code")
         self.reason = _text(event, "reason")
+        self.queued_behind = ()
         self.state = _STATE_OF_EXIT_CODE.get(self.exit_code, "failed")
 
     def _discard_after(self, last: int) -> None:
@@ -236,3 +248,8 @@ def _whole(event: Mapping[str, Any], key: str) -> int | None:
 def _text(event: Mapping[str, Any], key: str) -> str | None:
     value = event.get(key)
     return value if isinstance(value, str) else None
+
+
+def _names(event: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    value = event.get(key)
+    return tuple(name for name in value if isinstance(name, str)) if isinstance(value, list) else ()

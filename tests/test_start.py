@@ -64,7 +64,7 @@ class Story:
 
     started: Started
     while_waiting: bool | None
-    files_while_waiting: list[str]
+    state_while_waiting: str
     outcome: bool
     session: int
     running: list[str]
@@ -90,8 +90,9 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
         started = start_new(workspace, "tiny", "tale", [*flags(), "--after", "other"])
         until(lambda: "Waiting" in (started.directory / LOG).read_text())
         while_waiting = started.outcome()
-        files = sorted(path.name for path in started.directory.iterdir())
+        waiting = summarise(started.directory).state
     try:
+        until(lambda: summarise(started.directory).started)
         begun = outcome(started)
         session = os.getsid(started.pid)
         running = running_runs(workspace)
@@ -100,7 +101,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
         until(lambda: not is_running(started.directory))
         log = (started.directory / LOG).read_text()
         after_stop = summarise(started.directory).state
-        yield Story(started, while_waiting, files, begun, session, running, state, after_stop, log)
+        yield Story(started, while_waiting, waiting, begun, session, running, state, after_stop, log)
     finally:
         if psutil.pid_exists(started.pid):
             psutil.Process(started.pid).kill()
@@ -111,8 +112,8 @@ def test_a_run_gets_a_name_of_its_preset_and_corpus(story: Story) -> None:
 
 
 def test_a_run_after_another_waits_for_its_end(story: Story) -> None:
-    assert story.while_waiting is None
-    assert story.files_while_waiting == [LOG]
+    assert story.while_waiting is True
+    assert story.state_while_waiting == "waiting"
 
 
 def test_once_it_trains_it_is_told_to_have_begun(story: Story) -> None:

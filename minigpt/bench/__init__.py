@@ -12,7 +12,7 @@ from pathlib import Path
 
 from minigpt.bench.measure import Bench, Row
 from minigpt.errors import UserError
-from minigpt.text.prepare import SAMPLE, create_sample, resolve
+from minigpt.text.corpora import SAMPLE, create_sample, resolve
 from minigpt.text.sample import DEFAULT_CHARACTERS
 from minigpt.workspace import Workspace
 

@@ -1,8 +1,12 @@
-"""Tokenising speed: megabytes of text a second, ours against a plain use of the `tokenizers` library."""
+"""Tokenising speed: megabytes of text a second, ours against a plain use of the `tokenizers` library.
+
+Once the encoding alone, once all the way from a text file to token shards on the disk.
+"""
 
 from __future__ import annotations
 
 import re
+import tempfile
 import time
 import zlib
 from collections.abc import Iterator
@@ -13,8 +17,10 @@ import tokenizers
 
 from minigpt.bench.measure import Bench, Result, Row, Task, compare, measure
 from minigpt.text import sample
-from minigpt.text.prepare import resolve
+from minigpt.text.corpora import resolve
+from minigpt.text.prepare import prepare
 from minigpt.text.tokenizer import Tokenizer
+from minigpt.workspace import Workspace
 
 REPEATS = 5
 CHARACTERS, QUICK_CHARACTERS = 20_000_000, 200_000
@@ -40,19 +46,24 @@ def rows(bench: Bench) -> list[Row]:
         tokenizer_file = bench.folder / f"{kind}.json"
         tokenizer.save(tokenizer_file)
         arguments = {"tokenizer": str(tokenizer_file), "text": str(text_file)}
-        tasks = {"ours": Task("prepare.ours", arguments), "baseline": Task("prepare.baseline", arguments)}
+        tasks = {
+            "ours": Task("prepare.ours", arguments),
+            "end to end": Task("prepare.end_to_end", {**arguments, "kind": kind}),
+            "baseline": Task("prepare.baseline", arguments),
+        }
         results = measure(bench, f"prepare {kind}", tasks, REPEATS)
-        row = compare(
-            f"prepare {kind}: tokenise {len(text) / 1e6:.1f} million characters",
-            "MB/s",
-            "mb_per_s",
-            results["ours"],
-            results["baseline"],
-            baseline_name="tokenizers, encode_batch_fast on 32 KB pieces",
-        )
-        if results["ours"][0]["checksum"] != results["baseline"][0]["checksum"]:
-            row.note = "the two give different tokens"
-        found.append(row)
+        for ours, what in (("ours", "tokenise"), ("end to end", "file to shards,")):
+            row = compare(
+                f"prepare {kind}: {what} {len(text) / 1e6:.1f} million characters",
+                "MB/s",
+                "mb_per_s",
+                results[ours],
+                results["baseline"],
+                baseline_name="tokenizers, encode_batch_fast on 32 KB pieces",
+            )
+            if results[ours][0]["checksum"] != results["baseline"][0]["checksum"]:
+                row.note = "the two give different tokens"
+            found.append(row)
     return found
 
 
@@ -72,6 +83,23 @@ def ours(tokenizer: str, text: str) -> Result:
     started = time.perf_counter()
     ids = encoder.encode_array(content)
     return _result(content, ids, time.perf_counter() - started)
+
+
+def end_to_end(tokenizer: str, text: str, kind: str) -> Result:
+    """Time all from a text file to shards; a character tokenizer is made on the way, the other is given."""
+    given = None if kind == "char" else Tokenizer.load(tokenizer)
+    with tempfile.TemporaryDirectory(dir=Path(text).parent) as folder:
+        started = time.perf_counter()
+        prepared = prepare(
+            resolve(Workspace(Path(folder)), text),
+            tokenizer_kind=kind,
+            vocab_size=VOCAB_SIZE,
+            validation_fraction=0,
+            test_fraction=0,
+            tokenizer=given,
+        )
+        seconds = time.perf_counter() - started
+        return _result(_read(text), prepared.split("train").read(0, prepared.tokens["train"]), seconds)
 
 
 def baseline(tokenizer: str, text: str) -> Result:

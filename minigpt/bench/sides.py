@@ -13,7 +13,8 @@ import torch
 from minigpt.bench.baseline import Recipe, TextbookGPT, make_optimizer, random_windows, training
 from minigpt.config import Config
 from minigpt.device import choose, cpu_threads
-from minigpt.text.prepare import prepare, resolve
+from minigpt.text.corpora import resolve
+from minigpt.text.prepare import prepare
 from minigpt.training.recorder import Recorder
 from minigpt.training.session import Session
 from minigpt.training.trainer import Trainer

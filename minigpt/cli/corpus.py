@@ -1,73 +1,142 @@
-"""`minigpt corpus list|show|add|sample|prepare` and `minigpt tokenizer show`."""
+"""`minigpt corpus`: texts to learn from - brought in, looked at, made into tokens, removed."""
 
 from __future__ import annotations
 
 import argparse
-import re
-from pathlib import Path
 
 from minigpt.cli.common import add_setting_flags, with_given, workspace_of, write_json
+from minigpt.cli.corpus_add import (
+    SOURCES,
+    add_source_arguments,
+    characters_of,
+    run_add,
+    run_catalogue,
+    run_preview,
+)
+from minigpt.cli.corpus_look import run_documents, run_stats, show_corpus
 from minigpt.cli.main import say
+from minigpt.cli.tasks import add_task_argument, amount, run_as_task
 from minigpt.config import Config
 from minigpt.errors import UserError, printable
-from minigpt.text.corpus import MANIFEST, Corpus
-from minigpt.text.prepare import Prepared, create_sample, prepare_for, resolve
+from minigpt.jobs import send_command
+from minigpt.presets import load_preset
+from minigpt.tasks import list_tasks
+from minigpt.text.advice import refuse_tiny
+from minigpt.text.corpora import create_sample, list_corpora, purge, remove, resolve, restore, used_by
+from minigpt.text.corpus import Corpus
+from minigpt.text.prepare import Prepared, prepare_for
+from minigpt.text.tokenizer_facts import load_tokenizer
 from minigpt.workspace import Workspace
 
-UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
+ACTIONS = {
+    "list": "every corpus",
+    "show": "what a corpus holds, and how it begins",
+    "add": "take in text: files, pages, data sets, what is piped in",
+    "sample": "make built-in text of any size",
+    "prepare": "turn a corpus into token shards (train does it by itself)",
+    "stats": "its figures, and what they mean for training",
+    "documents": "look through its documents, or search them",
+    "preview": "show what a page's text is, without keeping it",
+    "catalogue": "good first corpora, by short names",
+    "remove": "put a corpus out of sight",
+    "restore": "bring a removed corpus back",
+    "purge": "delete removed corpora for good",
+    "tasks": "what is being added or prepared now, and was before",
+    "stop": "end such work",
+}
 
 
 def add_corpus_arguments(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(dest="action", metavar="list|show|add|sample|prepare", required=True)
-    listing = actions.add_parser("list", help="every corpus")
-    showing = actions.add_parser("show", help="what a corpus holds, and how it begins")
-    adding = actions.add_parser("add", help="take in a file or folder")
-    sampling = actions.add_parser("sample", help="make built-in text of any size")
-    preparing = actions.add_parser("prepare", help="turn a corpus into token shards (train does it by itself)")
-    for action in (showing, preparing):
-        action.add_argument("name", metavar="NAME|PATH")
-    adding.add_argument("path", metavar="PATH")
+    subparsers = parser.add_subparsers(dest="action", metavar="|".join(ACTIONS), required=True)
+    actions = {}
+    for name, meaning in ACTIONS.items():
+        epilog = SOURCES if name == "add" else None
+        formatter = argparse.RawDescriptionHelpFormatter
+        actions[name] = subparsers.add_parser(name, help=meaning, epilog=epilog, formatter_class=formatter)
+        actions[name].add_argument("--json", action="store_true", help="write JSON")
+    for name in ("show", "prepare", "stats", "documents"):
+        actions[name].add_argument("name", metavar="NAME|PATH")
+    actions["remove"].add_argument("name", metavar="NAME")
+    actions["remove"].add_argument("--yes", action="store_true", help="do not ask")
+    actions["restore"].add_argument("id", metavar="ID", help="what `remove` printed")
+    actions["purge"].add_argument("id", metavar="ID", nargs="?", help="only this one")
+    actions["stop"].add_argument("task", metavar="TASK", help="its name in `minigpt corpus tasks`")
+    _add_adding(actions["add"])
+    sampling = actions["sample"]
     sampling.add_argument("name", metavar="NAME")
     sampling.add_argument("--size", default="1M", metavar="N", help="characters: 500k, 1M, 2G")
     sampling.add_argument("--seed", type=int, default=0, metavar="N", help="another seed, other stories")
-    add_setting_flags(preparing, ["tokenizer"])
-    for action in (listing, showing, adding, sampling, preparing):
-        action.add_argument("--json", action="store_true", help="write JSON")
+    preview = actions["preview"]
+    preview.add_argument("url", metavar="URL")
+    preview.add_argument("--as-is", action="store_true", help="the page's source instead of its main text")
+    preview.add_argument("--allow-private", action="store_true", help="allow addresses of this machine and network")
+    preview.add_argument("--into", metavar="FILE", help="keep the text in this file")
+    documents = actions["documents"]
+    documents.add_argument("--search", default="", metavar="TEXT", help="only those that hold this")
+    documents.add_argument("--from", dest="start", type=int, default=0, metavar="N", help="from this number on")
+    documents.add_argument("--limit", type=int, default=20, metavar="N", help="at most so many")
+    documents.add_argument("--characters", type=int, default=200, metavar="N", help="of each")
+    for name in ("prepare", "stats"):
+        actions[name].add_argument("--preset", metavar="NAME", help="as this preset is to learn from it")
+    add_setting_flags(actions["prepare"], ["corpus", "tokenizer"])
+    for name in ("prepare", "stats", "documents"):
+        add_task_argument(actions[name])
+
+
+def _add_adding(adding: argparse.ArgumentParser) -> None:
+    adding.add_argument("source", nargs="+", metavar="NAME SOURCE", help="a name, and where the text comes from")
+    adding.add_argument("--extend", action="store_true", help="add to a corpus that is there already")
+    adding.add_argument("--yes", action="store_true", help="keep a page without asking")
+    add_source_arguments(adding)
+    add_task_argument(adding)
 
 
 def run_corpus(options: argparse.Namespace) -> int:
     workspace = workspace_of(options)
     if options.action == "list":
         return _list(workspace, options.json)
+    if options.action in ("preview", "catalogue", "tasks"):
+        return {"preview": run_preview, "catalogue": run_catalogue, "tasks": _tasks}[options.action](options)
     workspace.require_writable()
+    if options.action in ("remove", "restore", "purge", "stop"):
+        return {"remove": _remove, "restore": _restore, "purge": _purge, "stop": _stop}[options.action](options)
+    if options.action == "add":
+        return _add(options)
     if options.action == "sample":
-        corpus = create_sample(workspace, options.name, _characters(options.size), options.seed)
-    elif options.action == "add":
-        corpus = resolve(workspace, options.path)
-    else:
-        corpus = resolve(workspace, options.name)
+        return _sample(options)
+    corpus = resolve(workspace, options.name)
     if corpus.note:
         say(corpus.note)
-    if options.action == "prepare":
-        return _prepare(corpus, with_given(Config(), options), options.json)
-    return _show(corpus, options.json)
+    if options.action == "show":
+        return show_corpus(corpus, options.json)
+    return {"prepare": _prepare, "stats": run_stats, "documents": run_documents}[options.action](corpus, options)
 
 
-def _characters(text: str) -> int:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([kmg]?)b?", text.strip().lower())
-    if not match or float(match[1]) <= 0:
-        raise UserError(f"--size {text!r} is not a size: write a number of characters such as 500k, 1M or 2G.")
-    return int(float(match[1]) * UNITS[match[2]])
+def _add(options: argparse.Namespace) -> int:
+    added = run_add(options)
+    if isinstance(added, int):
+        return added
+    if added.note:
+        say(added.note)
+    for note in [*(note for source in added.manifest.sources for note in source.notes), *added.manifest.notes]:
+        say(note)
+    return show_corpus(added, options.json)
+
+
+def _sample(options: argparse.Namespace) -> int:
+    workspace = workspace_of(options)
+    return show_corpus(
+        create_sample(workspace, options.name, characters_of(options.size, "--size"), options.seed), options.json
+    )
 
 
 def _list(workspace: Workspace, as_json: bool) -> int:
-    folders = sorted(workspace.data.iterdir()) if workspace.data.is_dir() else []
-    corpora = [Corpus.open(folder) for folder in folders if (folder / MANIFEST).is_file()]
+    corpora = list_corpora(workspace)
     if as_json:
         write_json([corpus.manifest for corpus in corpora])
         return 0
     if not corpora:
-        say("There are no corpora yet: `minigpt train` makes the built-in one, `minigpt corpus add PATH` takes yours.")
+        say("There are no corpora yet: `minigpt train` makes the built-in one, `minigpt corpus add` takes yours.")
     for corpus in corpora:
         manifest = corpus.manifest
         name = printable(manifest.name, single_line=True)
@@ -75,30 +144,23 @@ def _list(workspace: Workspace, as_json: bool) -> int:
     return 0
 
 
-def _show(corpus: Corpus, as_json: bool) -> int:
-    manifest = corpus.manifest
-    if as_json:
-        write_json(manifest)
-        return 0
-    sources = "; ".join(f"{source.kind} {source.origin}" for source in manifest.sources)
-    print(
-        f"{printable(manifest.name, single_line=True)}: {manifest.documents:,} documents "
-        f"({manifest.conversations:,} conversations), "
-        f"{manifest.characters:,} characters\nfrom {printable(sources)}\n"
+def _prepare(corpus: Corpus, options: argparse.Namespace) -> int:
+    workspace = workspace_of(options)
+    config = with_given(load_preset(options.preset, workspace) if options.preset else Config(), options)
+    refuse_tiny(corpus.manifest.characters)
+    tokenizer = load_tokenizer(workspace, config.tokenizer.file).to_json() if config.tokenizer.file else None
+    label = f"prepare-{corpus.name}"
+    prepared = run_as_task(
+        options, label, f"prepare {corpus.name}", lambda task: prepare_for(corpus, config, tokenizer, task)
     )
-    for document, _ in zip(corpus.documents(), range(3), strict=False):
-        turns = [f"{message.role}: {message.content}" for message in document.messages] or [document.text[:500]]
-        print(printable("\n".join(turns)) + "\n")
-    return 0
-
-
-def _prepare(corpus: Corpus, config: Config, as_json: bool) -> int:
-    prepared = prepare_for(corpus, config)
+    if isinstance(prepared, int):
+        return prepared
     figures = _figures(prepared)
-    if as_json:
+    if options.json:
         write_json(figures)
         return 0
-    say(prepared.tokenizer_note)
+    for note in (prepared.tokenizer_note, *prepared.notes):
+        say(note)
     for name, value in figures.items():
         print(f"{name:<20} {value:,}" if isinstance(value, int) else f"{name:<20} {printable(str(value))}")
     return 0
@@ -115,25 +177,54 @@ def _figures(prepared: Prepared) -> dict[str, int | str]:
     }
 
 
-def add_tokenizer_arguments(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(dest="action", metavar="show", required=True)
-    showing = actions.add_parser("show", help="cut a text into the tokens of a run's tokenizer")
-    showing.add_argument("name", metavar="RUN|FILE", help="a run's name or a tokenizer.json")
-    showing.add_argument("text", metavar="TEXT")
-    showing.add_argument("--json", action="store_true", help="write JSON")
-
-
-def run_tokenizer(options: argparse.Namespace) -> int:
-    from minigpt.runs import find_run
-    from minigpt.text.tokenizer import Tokenizer
-
-    file = Path(options.name)
-    path = file if file.is_file() else find_run(workspace_of(options), options.name) / "tokenizer.json"
-    tokenizer = Tokenizer.load(path)
-    tokens = [{"id": token, "text": tokenizer.token_text(token)} for token in tokenizer.encode(options.text)]
+def _remove(options: argparse.Namespace) -> int:
+    workspace = workspace_of(options)
+    users = used_by(workspace, options.name)
+    if users:
+        say(
+            f"The run {', '.join(users)} learns from it now: it goes on to its end, and cannot be resumed later "
+            "unless the corpus is brought back."
+        )
+    if not options.yes:
+        raise UserError(f"Say --yes to remove the corpus {options.name}; `minigpt corpus restore` brings it back.")
+    removed = remove(workspace, options.name)
     if options.json:
-        write_json({"kind": tokenizer.kind, "vocab_size": tokenizer.vocab_size, "tokens": tokens})
+        write_json({"removed": options.name, "restore": removed, "used_by": users})
         return 0
-    print("|".join(printable(str(token["text"]), single_line=True) for token in tokens))
-    say(f"{len(tokens)} tokens of a {tokenizer.kind} tokenizer with {tokenizer.vocab_size:,}")
+    say(f"Removed. Until `minigpt corpus purge` this brings it back: minigpt corpus restore {removed}")
+    return 0
+
+
+def _restore(options: argparse.Namespace) -> int:
+    return show_corpus(restore(workspace_of(options), options.id), options.json)
+
+
+def _purge(options: argparse.Namespace) -> int:
+    count = purge(workspace_of(options), options.id)
+    if options.json:
+        write_json({"purged": count})
+    else:
+        say(f"Deleted {count} removed corpora." if count != 1 else "Deleted one removed corpus.")
+    return 0
+
+
+def _tasks(options: argparse.Namespace) -> int:
+    tasks = list_tasks(workspace_of(options))
+    if options.json:
+        write_json(tasks)
+        return 0
+    for task in tasks:
+        how = task.message or (f"{task.phase} {amount(vars(task))}" if not task.ended else "")
+        print(printable(f"{task.name:<44} {task.state:<10} {how}", single_line=True))
+    if not tasks:
+        say("Nothing was added or prepared yet.")
+    return 0
+
+
+def _stop(options: argparse.Namespace) -> int:
+    directory = workspace_of(options).task_directory(options.task)
+    if not directory.is_dir():
+        raise UserError(f"There is no task {options.task!r}: `minigpt corpus tasks` lists them.")
+    send_command(directory, "stop")
+    say(f"Asked {options.task} to stop.")
     return 0

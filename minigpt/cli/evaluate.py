@@ -7,12 +7,15 @@ import argparse
 from minigpt.cli.common import add_model_argument, find_model, open_model, workspace_of, write_json
 from minigpt.cli.main import say
 from minigpt.errors import UserError, printable
-from minigpt.text.prepare import prepare_for, resolve
+from minigpt.text.corpora import resolve
+from minigpt.text.texts import find_corpora, gather
 
 
 def add_eval_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_argument(parser)
-    parser.add_argument("--corpus", metavar="NAME|PATH", help="the text (default: the one it learned from)")
+    parser.add_argument(
+        "--corpus", metavar="NAME|PATH", help="the text (default: what it learned from, all of a mixture together)"
+    )
     parser.add_argument("--split", default="validation", choices=["train", "validation", "test"])
     parser.add_argument(
         "--stride", type=int, metavar="N", help="overlap windows: predict only the last N tokens of each"
@@ -32,22 +35,24 @@ def run_eval(options: argparse.Namespace) -> int:
 
     model = open_model(path, options.device)
     config = model.config
-    corpus = resolve(workspace_of(options), options.corpus or config.corpus.name)
-    if corpus.note:
-        say(corpus.note)
+    workspace = workspace_of(options)
+    corpora = [resolve(workspace, options.corpus)] if options.corpus else find_corpora(workspace, config)
+    for corpus in corpora:
+        if corpus.note:
+            say(corpus.note)
     # The text has to be cut as the model learned it.
-    prepared = prepare_for(corpus, config, model.tokenizer.to_json())
-    split = prepared.split(options.split)
+    texts = gather(workspace, corpora, config, model.tokenizer.to_json())
+    split = texts.split(options.split, options.max_tokens)
     if split.tokens < 2:
         raise UserError(
-            f"The {options.split} split of {corpus.name} is empty: choose another --split, or a larger "
+            f"The {options.split} split of {texts.name} is empty: choose another --split, or a larger "
             f"corpus.{options.split}_fraction when training."
         )
     lengths = model.tokenizer.token_byte_lengths()
     result = evaluate(model.network, split.shards, lengths, options.max_tokens, options.stride)
     row = {
         "model": str(path),
-        "corpus": corpus.name,
+        "corpus": texts.name,
         "split": options.split,
         "tokens": result.tokens,
         "loss": result.loss,
@@ -61,7 +66,7 @@ def run_eval(options: argparse.Namespace) -> int:
         return 0
     bits = "-" if result.bits_per_byte is None else f"{result.bits_per_byte:.4f}"
     print(f"""\
-{printable(str(path))} on the {options.split} split of {printable(corpus.name)}, {result.tokens:,} tokens
+{printable(str(path))} on the {options.split} split of {printable(texts.name)}, {result.tokens:,} tokens
 loss           {result.loss:.4f} nats a token (0 would be perfect)
 perplexity     {result.perplexity:.2f} (as unsure as among so many equally likely tokens)
 bits per byte  {bits} (comparable between tokenizers)

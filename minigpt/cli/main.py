@@ -29,7 +29,7 @@ COMMANDS = {
     "runs": ("runs", "list, show or watch runs"),
     "control": ("runs", "pause, resume, stop or steer a run that is training"),
     "corpus": ("corpus", "list, show, make or prepare texts to learn from"),
-    "tokenizer": ("corpus", "show how a text is cut into tokens"),
+    "tokenizer": ("tokenizer", "train, show or compare tokenizers"),
     "presets": ("presets", "list or show the ready-made configurations"),
     "import": ("interop", "take in a model from a Hugging Face directory"),
     "export": ("interop", "write a model for other people's tools"),

@@ -6,6 +6,7 @@ import argparse
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,16 +15,19 @@ from minigpt.cli.main import say
 from minigpt.cli.progress import Careful, Display, JsonLines, Silent, best_display
 from minigpt.config import Config
 from minigpt.errors import UserError, printable
-from minigpt.jobs import is_running
 from minigpt.narration import duration, size
-from minigpt.presets import load_preset, read_file, unusual
+from minigpt.presets import load_preset, read_file, unusual, with_values
 from minigpt.runs import RunSummary, find_run, new_run_name, summarise
 from minigpt.start import start
-from minigpt.text.prepare import resolve
+from minigpt.text.texts import find_corpora, joint_name
+from minigpt.training.turns import EXIT_INTERRUPTED, Turn, Withdrawn
 from minigpt.workspace import Workspace
 
 if TYPE_CHECKING:
+    from minigpt.training.dryrun import Portion
     from minigpt.training.session import Session
+
+Say = Callable[[str], None]
 
 DEFAULT_PRESET = "tiny"
 LOOK_SECONDS = 0.2
@@ -43,7 +47,9 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--run", metavar="NAME", help="the new run's name")
     parser.add_argument("--dry-run", action="store_true", help="do everything but train: sizes, memory, time")
-    parser.add_argument("--after", metavar="RUN", help="wait until that run has ended, then begin")
+    parser.add_argument(
+        "--after", metavar="RUN", help="begin when that run has ended, and all that were queued behind it before"
+    )
     parser.add_argument("--detach", action="store_true", help="train in the background, free of this terminal")
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--quiet", action="store_true", help="print the run's name alone")
@@ -59,27 +65,79 @@ def run_train(options: argparse.Namespace) -> int:
     if options.detach:
         return _detach(options, workspace)
     if options.after:
-        _wait_for_end(workspace, options.after)
+        return _train_in_turn(options, workspace, tell)
+    return _begin(options, workspace, tell)
+
+
+def _train_in_turn(options: argparse.Namespace, workspace: Workspace, tell: Say) -> int:
+    """Join the queue under the run's name, and train when its turn has come."""
+    if options.dry_run:
+        raise UserError("--after and --dry-run do not go together: a dry run is over in seconds.")
+    after = find_run(workspace, options.after)
+    config = None
+    if options.resume is None:
+        config, preset = _configuration(options, workspace)
+        name = _name_of(workspace, config, preset)
+        run = options.run = options.run or name
+    else:
+        _new_end(options)
+        run = options.resume = _run_in_queue(workspace, options.resume)
+    try:
+        with Turn(workspace, workspace.run_directory(run), after, config) as turn:
+            if turn.behind:
+                say(f"Waiting for the end of {turn.in_words()}.")
+            turn.wait()
+            return _begin(options, workspace, tell, turn)
+    except Withdrawn:
+        say("Taken out of the queue before it began.")
+        return EXIT_INTERRUPTED
+
+
+def _run_in_queue(workspace: Workspace, target: str) -> str:
+    from minigpt.training.resuming import is_file, run_to_resume
+
+    if is_file(target):
+        raise UserError("--after goes with --resume RUN: name the run instead of one of its files.")
+    return run_to_resume(workspace, target or None).name
+
+
+def _begin(options: argparse.Namespace, workspace: Workspace, tell: Say, turn: Turn | None = None) -> int:
     config, preset = (Config(), "") if options.resume is not None else _configuration(options, workspace)
     # Settings are checked: now torch may take its second to load.
     from minigpt.training.session import Session
 
     if options.resume is not None:
-        session = Session.resume(workspace, options.resume or None, **_new_end(options), say=tell)
+        session = Session.resume(workspace, options.resume or None, **_new_end(options), say=tell, turn=turn)
     else:
         for warning in unusual(config):
             tell(f"Note: {warning}")
         session = Session.new(workspace, config, preset=preset, run=options.run, say=tell)
     if options.dry_run:
         return _dry_run(session, options.json)
-    return _train(session, options)
+    return _train(session, options, turn)
 
 
 def _configuration(options: argparse.Namespace, workspace: Workspace) -> tuple[Config, str]:
     if options.config is not None:
-        return with_given(read_file(options.config), options), options.config.stem
+        return _with_one_text(read_file(options.config), options), options.config.stem
     preset = options.preset or DEFAULT_PRESET
-    return with_given(load_preset(preset, workspace), options), preset
+    return _with_one_text(load_preset(preset, workspace), options), preset
+
+
+def _with_one_text(config: Config, options: argparse.Namespace) -> Config:
+    """Return `config` with what the command line sets; a corpus that it names takes the place of the preset's mixture.
+
+    Raises UserError where the command line names a mixture too.
+    """
+    if {"corpus.name", "corpus.mixture"} <= given_settings(options).keys():
+        raise UserError(
+            "--corpus and --mix do not go together: name one corpus with --corpus, or each with its weight, as in "
+            "--mix stories:0.7 --mix facts:0.3."
+        )
+    changed = with_given(config, options)
+    if "corpus.name" in given_settings(options):
+        changed = with_values(changed, {"corpus.mixture": []}, "command line")
+    return changed
 
 
 def _new_end(options: argparse.Namespace) -> dict[str, int | None]:
@@ -95,7 +153,7 @@ def _new_end(options: argparse.Namespace) -> dict[str, int | None]:
     return {"epochs": training.max_epochs, "steps": training.max_steps}
 
 
-def _train(session: Session, options: argparse.Namespace) -> int:
+def _train(session: Session, options: argparse.Namespace, turn: Turn | None) -> int:
     run = session.directory.name
     display: Display = best_display()
     if options.quiet:
@@ -106,7 +164,7 @@ def _train(session: Session, options: argparse.Namespace) -> int:
     careful = Careful(display)
     started = time.monotonic()
     try:
-        exit_code = session.train((careful,))
+        exit_code = session.train((careful,), turn)
     finally:
         careful.close()
     if careful.display is None or options.json or options.quiet:
@@ -188,7 +246,8 @@ def _dry_run(session: Session, as_json: bool) -> int:
 Preset or file   {printable(session.preset or "-")}
 Device           {printable(session.device.label)}, {session.device.threads} threads
 Model            {figures.parameters:,} parameters ({session.config.model.family})
-Text             {figures.train_tokens:,} tokens to learn from, {figures.validation_tokens:,} for validation
+Text             {figures.train_tokens:,} tokens to learn from, {figures.validation_tokens:,} for validation\
+{"".join(map(_portion, figures.mixture))}
 Length           {plan.in_words()}
 One step         {plan.windows_per_step} windows of {plan.tokens_per_window} tokens, {plan.micro_batch_size} at once
 Data per weight  {figures.tokens_per_parameter:.2g} tokens a parameter (20 is plenty)
@@ -201,6 +260,10 @@ Cadence          evaluates every {plan.eval_every:,} steps, saves every {plan.sa
     return 0
 
 
+def _portion(portion: Portion) -> str:
+    return f"\n                 {portion.share:.1%} from {printable(portion.corpus)}, {portion.epochs:.3g} epochs of it"
+
+
 def _detach(options: argparse.Namespace, workspace: Workspace) -> int:
     """Start the same command in a process of its own, and return when it trains or has failed."""
     if options.dry_run:
@@ -208,25 +271,21 @@ def _detach(options: argparse.Namespace, workspace: Workspace) -> int:
     arguments = [argument for argument in sys.argv[1:] if argument not in ("--detach", "--quiet", "--json")]
     arguments.remove("train")
     if options.resume is not None:
-        from minigpt.training.session import run_to_resume
+        from minigpt.training.resuming import run_to_resume
 
         run = run_to_resume(workspace, options.resume or None).name
     else:
         config, preset = _configuration(options, workspace)
-        resolve(workspace, config.corpus.name)
-        run = options.run or new_run_name(workspace, f"{preset}-{Path(config.corpus.name).stem}")
+        run = options.run or _name_of(workspace, config, preset)
         arguments += [] if options.run else ["--run", run]
     started = start(workspace, run, arguments)
-    while not options.after and started.outcome() is None:
+    while started.outcome() is None:
         time.sleep(LOOK_SECONDS)
     print(run)
-    say(f"Training as process {started.pid}. Watch it with `minigpt runs watch {run}`.")
+    does = f"Queued behind {options.after}" if options.after else "Training"
+    say(f"{does} as process {started.pid}. Watch it with `minigpt runs watch {run}`.")
     return 0
 
 
-def _wait_for_end(workspace: Workspace, run: str) -> None:
-    directory = find_run(workspace, run)
-    if is_running(directory):
-        say(f"Waiting for the run {run} to end.")
-    while is_running(directory):
-        time.sleep(LOOK_SECONDS)
+def _name_of(workspace: Workspace, config: Config, preset: str) -> str:
+    return new_run_name(workspace, f"{preset}-{joint_name(find_corpora(workspace, config))}")

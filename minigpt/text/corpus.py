@@ -1,41 +1,47 @@
 """A corpus: a named collection of documents with its manifest, kept under `data/<name>/`.
 
-data/<name>/corpus.toml     where the documents come from, how many there are, their content hash
-data/<name>/documents/      the files as they were added: .jsonl holds one document a line,
-                            any other file is one plain text
+data/<name>/corpus.toml     where the documents come from and how they are read, how many there are, their content hash
+data/<name>/documents/      the files as they were added, a folder for each source where there are several
+data/<name>/tokenizer.json  of a corpus that came as tokens: the tokenizer that made them
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
-from collections.abc import Iterable, Iterator
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 import tomlkit
 
 from minigpt.errors import UserError
 from minigpt.tasks import NOBODY, Task
-from minigpt.text.documents import BLOCK_BYTES, Document, Message, is_jsonl, read_documents, read_text_blocks
-from minigpt.text.reading import Reading
+from minigpt.text.counting import count_files, count_tokens
+from minigpt.text.documents import Document, Message, is_plain_text, read_documents, read_text_blocks
+from minigpt.text.reading import Passed, Reading
 from minigpt.text.storage import atomic_directory, shown, write_file
 from minigpt.workspace import Workspace
 
-__all__ = ["Corpus", "CorpusExists", "Document", "Manifest", "Message", "Source", "SourceRecord", "content_hash"]
+if TYPE_CHECKING:
+    from minigpt.text.tokenizer import Tokenizer
+
+__all__ = ["Corpus", "CorpusExists", "Document", "Manifest", "Message", "Source", "SourceRecord"]
 
 MANIFEST = "corpus.toml"
 DOCUMENTS = "documents"
+TOKENIZER = "tokenizer.json"
+TOKENS = "tokens"  # the kind of a source whose files are token shards
 
 
 class SourceRecord(msgspec.Struct, frozen=True):
     """Where documents came from: `kind` (sample, file, folder, ...), `origin`, and what was noticed on the way.
 
     `folder` is the part of documents/ that this source filled (all of it for the only source); `reading` says how its
-    files are split into documents, never "auto" once the corpus is made.
+    files are split into documents.
     """
 
     kind: str
@@ -58,6 +64,8 @@ class Manifest(msgspec.Struct, frozen=True):
     characters: int
     bytes: int
     content_hash: str
+    encodings: dict[str, int] = {}  # how many files are in each
+    notes: list[str] = []  # what was noticed while reading
 
 
 class Source(Protocol):
@@ -65,6 +73,9 @@ class Source(Protocol):
 
     Long work is told to the task, which raises Cancelled when it is to end; whoever called removes the folder.
     """
+
+    kind: str
+    origin: str
 
     def write(self, folder: Path, task: Task) -> SourceRecord: ...
 
@@ -86,10 +97,10 @@ class Corpus:
         return self.manifest.name
 
     @classmethod
-    def create(cls, workspace: Workspace, name: str, source: Source, task: Task = NOBODY) -> Corpus:
-        """Make the corpus `name` from a source; nothing lies under its name before it is whole.
+    def create(cls, workspace: Workspace, name: str, sources: Source | Sequence[Source], task: Task = NOBODY) -> Corpus:
+        """Make the corpus `name` from its sources; nothing lies under its name before it is whole.
 
-        Raises UserError when the name is taken (CorpusExists) or the source holds no text.
+        Raises UserError when the name is taken (CorpusExists) or the sources hold no text.
         """
         directory = workspace.corpus_directory(name)
         workspace.require_writable()
@@ -97,15 +108,15 @@ class Corpus:
             raise _exists(directory)
         try:
             with atomic_directory(directory) as building:
-                (building / DOCUMENTS).mkdir()
-                record = source.write(building / DOCUMENTS, task)
-                manifest = _survey(building / DOCUMENTS, name, [record])
-                if manifest.documents == 0:
-                    raise UserError(f"{record.origin} holds no text: name a file or folder with some in it.")
-                write_file(building / MANIFEST, tomlkit.dumps(msgspec.to_builtins(manifest)).encode())
+                documents = building / DOCUMENTS
+                documents.mkdir()
+                records = _write(documents, sources if isinstance(sources, Sequence) else [sources], task)
+                with _named_as_the_user_knows(documents, records):
+                    manifest = _manifest(building, name, records, task)
+                _write_manifest(building, manifest)
         except FileExistsError as error:
             raise _exists(directory) from error
-        return cls(directory, manifest)
+        return cls.open(directory)
 
     @classmethod
     def open(cls, directory: Path) -> Corpus:
@@ -129,9 +140,25 @@ class Corpus:
             raise UserError(f"{shown(path)} is damaged ({error}): remove that corpus and add it again.") from error
         if not changed:
             return cls(directory, manifest)
-        manifest = _survey(directory / DOCUMENTS, manifest.name, manifest.sources)
-        write_file(path, tomlkit.dumps(msgspec.to_builtins(manifest)).encode())
+        manifest = _manifest(directory, manifest.name, manifest.sources, NOBODY, manifest.created)
+        _write_manifest(directory, manifest)
         return cls(directory, manifest, note=f"The documents of {manifest.name} were edited: counted again.")
+
+    def extended(self, sources: Sequence[Source], task: Task = NOBODY) -> Corpus:
+        """Add more documents; those that are there already stay in their splits. Raises UserError as `create` does."""
+        if self.is_tokenised:
+            raise UserError(f"{self.name} came as tokens: text cannot be added to it; make a corpus of its own.")
+        records = list(self.manifest.sources)
+        documents = self.directory / DOCUMENTS
+        for source in sources:
+            folder = f"{len(records) + 1:02d}-{source.kind}"
+            if (documents / folder).exists():
+                shutil.rmtree(documents / folder)  # of an addition that was killed before the manifest knew of it
+            with atomic_directory(documents / folder) as building:
+                records.append(_recorded(source.write(building, task), folder))
+        manifest = _manifest(self.directory, self.name, records, task, self.manifest.created)
+        _write_manifest(self.directory, manifest)
+        return replace(self, manifest=manifest)
 
     def with_note(self, note: str) -> Corpus:
         return replace(self, note=note)
@@ -139,22 +166,58 @@ class Corpus:
     @property
     def is_lone_text(self) -> bool:
         """Whether all of the corpus is one plain text."""
-        return self.manifest.documents == 1 and self.manifest.conversations == 0
+        return self.manifest.documents == 1 and self.manifest.conversations == 0 and not self.is_tokenised
 
-    def documents(self) -> Iterator[Document]:
-        """Yield every document, file by file in sorted order; only one is held in memory at a time."""
-        for path in document_files(self.directory / DOCUMENTS):
-            yield from read_documents(path)
+    @property
+    def is_tokenised(self) -> bool:
+        """Whether it came as token shards."""
+        return any(source.kind == TOKENS for source in self.manifest.sources)
+
+    def tokenizer(self) -> Tokenizer | None:
+        """Return the tokenizer of a corpus that came as tokens."""
+        if not self.is_tokenised:
+            return None
+        from minigpt.text.tokenizer import Tokenizer  # numpy and the library are not needed otherwise
+
+        return Tokenizer.load(self.directory / TOKENIZER)
+
+    def files(self) -> list[Path]:
+        """Return the files of all documents, in the order in which they are read."""
+        return [path for _, path in source_files(self.directory / DOCUMENTS, self.manifest.sources)]
+
+    def documents(self, task: Task = NOBODY) -> Iterator[Document]:
+        """Yield every document, source by source and file by file in sorted order; only one is held in memory.
+
+        A lone text that is very long comes in several documents: see `text_blocks`.
+        """
+        if self.is_tokenised:
+            from minigpt.text.pretokenised import token_documents
+
+            tokenizer = self.tokenizer()
+            assert tokenizer is not None
+            yield from token_documents(self.files(), tokenizer)
+            return
+        for source, path in source_files(self.directory / DOCUMENTS, self.manifest.sources):
+            yield from read_documents(path, source.reading, Passed(), task)
 
     def text_blocks(self) -> Iterator[str]:
         """Yield a lone text in blocks of some millions of characters, so that it need not fit in memory."""
         assert self.is_lone_text
-        for path in document_files(self.directory / DOCUMENTS):
-            if is_jsonl(path):
-                for document in read_documents(path):
-                    yield document.text
-            else:
-                yield from read_text_blocks(path)
+        (path,) = self.files()
+        if is_plain_text(path):
+            yield from read_text_blocks(path)
+        else:
+            for document in self.documents():
+                yield document.text
+
+
+def source_files(folder: Path, sources: Sequence[SourceRecord]) -> Iterator[tuple[SourceRecord, Path]]:
+    """Yield the files of each source; what lies in no other source's folder belongs to the one without a folder."""
+    apart = {source.folder for source in sources if source.folder}
+    for source in sources:
+        for path in document_files(folder / source.folder):
+            if source.folder or path.relative_to(folder).parts[0] not in apart:
+                yield source, path
 
 
 def document_files(folder: Path) -> list[Path]:
@@ -167,44 +230,71 @@ def document_files(folder: Path) -> list[Path]:
     return sorted(files, key=lambda path: path.relative_to(folder).parts)
 
 
-def content_hash(files: Iterable[tuple[str, Path]]) -> str:
-    """Return the SHA-256 over the names and bytes of (name, path) pairs, in hexadecimal."""
-    digest = hashlib.sha256()
-    for name, path in files:
-        digest.update(os.fsencode(name) + b"\0" + str(path.stat().st_size).encode() + b"\0")
-        with path.open("rb") as file:
-            while block := file.read(BLOCK_BYTES):
-                digest.update(block)
-    return digest.hexdigest()
+def _write(documents: Path, sources: Sequence[Source], task: Task) -> list[SourceRecord]:
+    """Have each source put its files below documents/: in a folder of its own where there are several."""
+    if len(sources) == 1:
+        return [_recorded(sources[0].write(documents, task), "")]
+    records = []
+    for number, source in enumerate(sources, start=1):
+        if source.kind == TOKENS:
+            raise UserError(f"{source.origin} holds tokens: it cannot be joined with text; make a corpus of its own.")
+        folder = f"{number:02d}-{source.kind}"
+        (documents / folder).mkdir()
+        records.append(_recorded(source.write(documents / folder, task), folder))
+    return records
 
 
-def _survey(folder: Path, name: str, sources: list[SourceRecord]) -> Manifest:
-    """Read everything once: count it and hash it."""
-    files = document_files(folder)
-    documents = conversations = characters = size = 0
-    for path in files:
-        if is_jsonl(path):
-            for document in read_documents(path):
-                documents += 1
-                conversations += bool(document.messages)
-                characters += sum(map(len, document.texts()))
-                size += sum(len(text.encode()) for text in document.texts())
-        else:
-            counted = characters
-            for block in read_text_blocks(path):
-                characters += len(block)
-                size += len(block.encode())
-            documents += characters > counted
+@contextmanager
+def _named_as_the_user_knows(documents: Path, records: Sequence[SourceRecord]) -> Iterator[None]:
+    """Have errors name the files that were added, not our copies of them."""
+    try:
+        yield
+    except UserError as error:
+        here = f"{shown(documents)}/"
+        there = ""
+        if len(records) == 1 and records[0].kind in ("file", "folder"):
+            origin = Path(records[0].origin)
+            there = f"{origin if records[0].kind == 'folder' else origin.parent}/"
+        raise UserError(str(error).replace(here, there)) from error
+
+
+def _recorded(record: SourceRecord, folder: str) -> SourceRecord:
+    return msgspec.structs.replace(record, folder=folder, added=record.added or _now())
+
+
+def _manifest(
+    directory: Path, name: str, sources: Sequence[SourceRecord], task: Task, created: str | None = None
+) -> Manifest:
+    """Read everything once: count it and hash it. Raises UserError when there is no text."""
+    folder = directory / DOCUMENTS
+    files = list(source_files(folder, sources))
+    if any(source.kind == TOKENS for source in sources):
+        count = count_tokens([path for _, path in files], directory / TOKENIZER, task)
+    else:
+        named = [(path.relative_to(folder).as_posix(), path, source.reading) for source, path in files]
+        count = count_files(named, task)
+    if count.documents == 0:
+        raise UserError(f"{sources[0].origin} holds no text: name a file or folder with some in it.")
     return Manifest(
         name=name,
-        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        sources=sources,
-        documents=documents,
-        conversations=conversations,
-        characters=characters,
-        bytes=size,
-        content_hash=content_hash((path.relative_to(folder).as_posix(), path) for path in files),
+        created=created or _now(),
+        sources=list(sources),
+        documents=count.documents,
+        conversations=count.conversations,
+        characters=count.characters,
+        bytes=count.bytes,
+        content_hash=count.content_hash,
+        encodings=count.encodings,
+        notes=count.notes,
     )
+
+
+def _write_manifest(directory: Path, manifest: Manifest) -> None:
+    write_file(directory / MANIFEST, tomlkit.dumps(msgspec.to_builtins(manifest)).encode())
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 def _exists(directory: Path) -> CorpusExists:

@@ -1,173 +1,169 @@
-"""What a document is, and how documents are read from files.
+"""What a document is, and how documents are read from a file of any format.
 
-A .jsonl file holds one document a line, {"text": ...} or {"messages": [{"role": ..., "content": ...}, ...]}; any other
-file is one plain text.
+for document in read_documents(Path("tales.jsonl.gz"), Reading("field", "story"), passed):
+facts = check_text(Path("novel.txt"))       # its encoding, its size, what was wrong with it, in one reading
+
+Formats go by the file's name (see `formats`), and what is not known is plain text. Nothing is held whole but a
+document, or a file of those formats that cannot be read in parts, whose size is bounded.
 """
 
 from __future__ import annotations
 
-import codecs
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import msgspec
-
 from minigpt.errors import UserError, printable
-from minigpt.text.storage import shown
+from minigpt.tasks import NOBODY, Task
+from minigpt.text.formats import format_of, has_rows
+from minigpt.text.formats.binaries import PARQUET
+from minigpt.text.formats.conversations import Unusable
+from minigpt.text.formats.document import ROLES, Document, Message
+from minigpt.text.formats.encodings import SAMPLE_BYTES, TextFacts, decode, encoding_of_beginning
+from minigpt.text.formats.guessing import guess_one
+from minigpt.text.formats.opening import BLOCK_BYTES, LIMITS, Limits, Opening
+from minigpt.text.formats.pages import page_source, page_text
+from minigpt.text.formats.rows import document_of, open_rows
+from minigpt.text.formats.splitting import Broken, split_text
+from minigpt.text.reading import AUTO, Passed, Reading
 
-ROLES = ("user", "assistant")
-BLOCK_BYTES = 1 << 23
-_SNIFFED_BYTES = 1 << 16
-
-# How files that are no text begin, and what they are.
-_MAGIC = {
-    b"%PDF": "a PDF",
-    b"PK\x03\x04": "a zip archive or an office document",
-    b"\x1f\x8b": "a gzip archive",
-    b"BZh": "a bzip2 archive",
-    b"\xfd7zXZ": "an xz archive",
-    b"7z\xbc\xaf": "a 7-Zip archive",
-    b"\x28\xb5\x2f\xfd": "a Zstandard archive",
-    b"PAR1": "a Parquet file",
-    b"SQLite format 3": "a database",
-    b"{\\rtf": "an RTF document",
-    b"\xd0\xcf\x11\xe0": "an old office document",
-    b"\x89PNG": "an image",
-    b"\xff\xd8\xff": "an image",
-    b"GIF8": "an image",
-    b"\x7fELF": "a program",
-}
-_CONTROL_BYTES = bytes([*range(1, 9), *range(14, 27), *range(28, 32), 127])
-
-
-class Message(msgspec.Struct, frozen=True):
-    """One turn of a conversation; `role` is "user" or "assistant"."""
-
-    role: str
-    content: str
+__all__ = [
+    "BLOCK_BYTES",
+    "ROLES",
+    "Document",
+    "Message",
+    "TextFacts",
+    "check_text",
+    "detect_encoding",
+    "is_jsonl",
+    "is_plain_text",
+    "read_documents",
+    "read_text_blocks",
+]
 
 
-class Document(msgspec.Struct, frozen=True):
-    """One document: a plain text or a conversation (one of the two is set)."""
-
-    text: str = ""
-    messages: tuple[Message, ...] = ()
-
-    def texts(self) -> list[str]:
-        """Return the text, or what each message says, without any join."""
-        return [message.content for message in self.messages] if self.messages else [self.text]
-
-
-def read_documents(path: Path) -> Iterator[Document]:
+def read_documents(
+    path: Path,
+    reading: Reading = AUTO,
+    passed: Passed | None = None,
+    task: Task = NOBODY,
+    *,
+    facts: TextFacts | None = None,
+    limits: Limits = LIMITS,
+) -> Iterator[Document]:
     """Yield the documents of one file, "\\r\\n" read as "\\n"; those without any text are left out.
 
-    Raises UserError naming the file (and line) when it is not readable text or not the expected JSON.
+    Rows and lines that cannot be used are told to `passed`, the encoding and what was wrong with it to `facts`. Running
+    text longer than limits.document characters comes in several documents. Raises UserError when the file cannot be
+    read, is no text, has no such column, or nothing in it can be used.
     """
-    if is_jsonl(path):
-        yield from _read_jsonl(path)
+    opening = Opening(path, limits, task, block_bytes=BLOCK_BYTES)
+    trouble = _Trouble(path, "row" if format_of(path) in ("json", "parquet") else "line", passed or Passed())
+    reading, _ = guess_one(path, reading, limits)
+    facts = facts or TextFacts()
+    if has_rows(path):
+        documents = _row_documents(opening, reading, trouble.add, facts)
     else:
-        text = "".join(read_text_blocks(path))
-        if text:
-            yield Document(text=text)
+        documents = _text_documents(opening, reading, trouble.add, facts)
+    found = False
+    for document in documents:
+        found = True
+        yield document
+    if not found and trouble.first:
+        raise UserError(
+            f"Nothing in {opening.name} can be used: {trouble.first}"
+            + (f", and {trouble.count - 1:,} more like it." if trouble.count > 1 else ".")
+        )
 
 
-def read_text_blocks(path: Path) -> Iterator[str]:
-    """Yield a text file's characters in blocks, "\\r\\n" read as "\\n"."""
-    held = ""
-    for block in _blocks(path, detect_encoding(path)):
-        block = held + block
-        # A "\r" at the end may be the first half of a "\r\n".
-        held = "\r" if block.endswith("\r") else ""
-        yield block[: len(block) - len(held)].replace("\r\n", "\n")
-    if held:
-        yield held
+def read_text_blocks(
+    path: Path, facts: TextFacts | None = None, task: Task = NOBODY, on_bytes: Callable[[bytes], object] | None = None
+) -> Iterator[str]:
+    """Yield a plain text's characters in blocks, "\\r\\n" read as "\\n"; the whole file is read just once.
+
+    `facts` hears of the encoding and what was wrong with it, `on_bytes` gets the file's bytes, block by block. Raises
+    UserError when the file cannot be read or is not text.
+    """
+    opening = Opening(path, LIMITS, task, on_bytes, BLOCK_BYTES)
+    return decode(opening.blocks(), opening.name, facts or TextFacts())
 
 
-def detect_encoding(path: Path) -> str:
-    """Return the codec a text file reads with: by its byte-order mark, else UTF-8, else cp1252 or Latin-1.
+def check_text(path: Path, on_bytes: Callable[[bytes], object] | None = None, task: Task = NOBODY) -> TextFacts:
+    """Read a plain text once and return what there is to know of it; `on_bytes` gets the file's bytes, for hashing.
 
     Raises UserError when the file cannot be read or is not text.
     """
-    try:
-        with path.open("rb") as file:
-            head = file.read(_SNIFFED_BYTES)
-            for magic, what in _MAGIC.items():
-                if head.startswith(magic):
-                    raise UserError(f"{shown(path)} is {what}, not text: save its text as .txt first and add that.")
-            if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-                if not _decodes(path, "utf-16"):
-                    raise UserError(f"{shown(path)} is not valid UTF-16 text: save it as UTF-8 and add it again.")
-                return "utf-16"
-            file.seek(0)
-            if any(b"\0" in block for block in iter(lambda: file.read(BLOCK_BYTES), b"")):
-                raise UserError(f"{shown(path)} is a binary file, not text (it holds NUL bytes): leave it out.")
-        for encoding in ("utf-8-sig" if head.startswith(codecs.BOM_UTF8) else "utf-8", "cp1252"):
-            if _decodes(path, encoding):
-                break
-            if len(head) - len(head.translate(None, _CONTROL_BYTES)) > len(head) // 50:
-                raise UserError(f"{shown(path)} is a binary file, not text: leave it out.")
-        else:
-            encoding = "latin-1"
-    except OSError as error:
-        raise UserError(f"Cannot read {shown(path)} ({error.strerror}): check the path and its permissions.") from error
-    return encoding
+    facts = TextFacts()
+    last = "\n"
+    for text in read_text_blocks(path, facts, task, on_bytes):
+        facts.characters += len(text)
+        facts.utf8_bytes += len(text) if text.isascii() else len(text.encode())
+        facts.lines += text.count("\n")
+        facts.blank = facts.blank and text.isspace()
+        last = text[-1]
+    facts.lines += last != "\n"
+    return facts
 
 
-def _decodes(path: Path, encoding: str) -> bool:
-    try:
-        for _ in _blocks(path, encoding):
-            pass
-    except UnicodeDecodeError:
-        return False
-    return True
+def detect_encoding(path: Path) -> str:
+    """Return the encoding that a file's beginning shows; "utf-8" for ASCII, which later bytes may turn into another.
+
+    Raises UserError when the file cannot be read or is not text (or not the Parquet that its name says).
+    """
+    opening = Opening(path)
+    head = opening.beginning(SAMPLE_BYTES)
+    if format_of(path) != "parquet":
+        return encoding_of_beginning(head, opening.name)
+    if not head.startswith(PARQUET):
+        raise UserError(f"{opening.name} is no Parquet file, whatever its name says: leave it out or rename it.")
+    return "utf-8"
 
 
-def _blocks(path: Path, encoding: str) -> Iterator[str]:
-    decoder = codecs.getincrementaldecoder(encoding)()
-    with path.open("rb") as file:
-        while block := file.read(BLOCK_BYTES):
-            yield decoder.decode(block)
-        yield decoder.decode(b"", True)
-
-
-class _Line(msgspec.Struct):
-    text: str | None = None
-    messages: list[Message] | None = None
-
-
-def _read_jsonl(path: Path) -> Iterator[Document]:
-    decoder = msgspec.json.Decoder(_Line)
-    for number, line in enumerate(_lines(path), start=1):
-        if not line or line.isspace():
-            continue
-        try:
-            document = _document(decoder.decode(line))
-        except (msgspec.DecodeError, ValueError) as error:
-            raise UserError(
-                f"{shown(path)}, line {number}: {printable(str(error), single_line=True)}; each line must be "
-                '{"text": "..."} or {"messages": [{"role": "user" or "assistant", "content": "..."}, ...]}.'
-            ) from error
-        if any(document.texts()):
-            yield document
-
-
-def _lines(path: Path) -> Iterator[str]:
-    rest = ""
-    for block in _blocks(path, detect_encoding(path)):
-        *lines, rest = (rest + block).split("\n")
-        yield from lines
-    yield rest
-
-
-def _document(line: _Line) -> Document:
-    if (line.text is None) == (line.messages is None):
-        raise ValueError('one of "text" and "messages" is needed')
-    messages = tuple(Message(m.role, m.content.replace("\r\n", "\n")) for m in line.messages or ())
-    for message in messages:
-        if message.role not in ROLES:
-            raise ValueError(f"unknown role {message.role!r}")
-    return Document((line.text or "").replace("\r\n", "\n"), messages)
+def is_plain_text(path: Path) -> bool:
+    """Whether a file's name says that all of it is running text, as `read_text_blocks` and `check_text` read it."""
+    return format_of(path) == "text"
 
 
 def is_jsonl(path: Path) -> bool:
-    return path.suffix.lower() == ".jsonl"
+    return format_of(path) == "jsonl"
+
+
+class _Trouble:
+    """What cannot be used of one file, in words for `passed`."""
+
+    def __init__(self, path: Path, unit: str, passed: Passed) -> None:
+        self.count = 0
+        self.first = ""
+        self._name = printable(path.name, single_line=True)
+        self._unit = unit
+        self._passed = passed
+
+    def add(self, number: int, why: str) -> None:
+        where = f"{self._unit} {number:,}: {why}"
+        self.first = self.first or where
+        self.count += 1
+        self._passed.add(f"{self._name}, {where}")
+
+
+def _row_documents(opening: Opening, reading: Reading, broken: Broken, facts: TextFacts) -> Iterator[Document]:
+    for number, row in open_rows(opening, reading, broken, facts):
+        try:
+            document = document_of(row, reading)
+        except Unusable as error:
+            broken(number, str(error))
+            continue
+        if _says_something(document.text) or any(_says_something(message.content) for message in document.messages):
+            yield document
+
+
+def _text_documents(opening: Opening, reading: Reading, broken: Broken, facts: TextFacts) -> Iterator[Document]:
+    if format_of(opening.path) == "html":
+        page = opening.whole(opening.limits.page, "that is no page to read; save its text as .txt")
+        blocks = iter([page_text(page_source(page, opening.name, facts))])
+    else:
+        blocks = decode(opening.blocks(), opening.name, facts)
+    for text in split_text(blocks, reading.split, opening.limits, broken):
+        yield Document(text)
+
+
+def _says_something(text: str) -> bool:
+    return bool(text) and not text.isspace()

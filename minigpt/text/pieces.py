@@ -17,13 +17,25 @@ LLAMA3_PATTERN = QWEN2_PATTERN.replace(r"\p{N}|", r"\p{N}{1,3}|")
 # Pieces of this many characters are fastest; one long string takes ten times as long.
 PIECE = 65_536
 BATCH = 32 * PIECE
+# No piece is longer, so that a text without any place to cut does not fill the memory.
+LONGEST_PIECE = 1 << 20
 
 # Where a text may be cut without changing its tokens: after newlines with a non-space on both sides (GPT-2's pattern
 # allows only a single one), or, where none comes, between a letter and a space that a letter follows.
 Cuts = tuple[re.Pattern[str], ...]
+# Patterns that begin with a plain character are found seventy times as fast.
 _SPACE_CUT = re.compile(r"[A-Za-z](?= [A-Za-z])")
-OUR_CUTS: Cuts = (re.compile(r"\S\n+(?=\S)"), _SPACE_CUT)
-GPT2_CUTS: Cuts = (re.compile(r"\S\n(?=\S)"), _SPACE_CUT)
+OUR_CUTS: Cuts = (re.compile(r"\n(?<=\S\n)\n*(?=\S)"), _SPACE_CUT)
+GPT2_CUTS: Cuts = (re.compile(r"\n(?<=\S\n)(?=\S)"), _SPACE_CUT)
+
+# Where a text is cut that has no such place for LONGEST_PIECE characters, best first; each finds its last place.
+# Before a space: most tokenizers keep it with the word that follows. Before a letter: never inside a composed one.
+_FORCED_CUTS = tuple(re.compile(rf"(?s:.*){place}") for place in (r"\S(?= \S)", r"\n(?=\S)", r"(?=\w)"))
+
+# How much of one word, one row of symbols or one stretch of blanks is learned from at a time.
+_LONGEST_WORD = 1000
+_LONG_WORD = re.compile(rf"[^\W\d_]{{{_LONGEST_WORD}}}|(?:_|[^\w\s]){{{_LONGEST_WORD}}}|\s{{{_LONGEST_WORD}}}")
+_LONG_BLANK = re.compile(rf"\s{{{_LONGEST_WORD}}}")
 
 T = TypeVar("T")
 
@@ -55,9 +67,15 @@ def _pre_tokenizers(description: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def cut(blocks: Iterable[str], cuts: Cuts) -> Iterator[str]:
-    """Yield a text that comes in blocks in pieces; their borders have nothing to do with the blocks'."""
+    """Yield a text that comes in blocks in pieces; their borders have nothing to do with the blocks'.
+
+    The tokens of the pieces are those of the whole, but where a text has no place to cut for LONGEST_PIECE characters
+    (or the tokenizer is one for which no place is known to be safe). There it is cut before the last space, else after
+    the last newline, else before the last letter or digit: a word or a run of letters may then be split into other
+    tokens on both sides of that one place, and a tokenizer that begins every text with a mark puts one there too.
+    """
     rest = ""
-    for block in blocks:
+    for block in _gathered(blocks):
         text, start = rest + without_surrogates(block), 0
         while end := _cut_position(text, start, cuts):
             yield text[start:end]
@@ -67,15 +85,44 @@ def cut(blocks: Iterable[str], cuts: Cuts) -> Iterator[str]:
         yield rest
 
 
+def _gathered(blocks: Iterable[str]) -> Iterator[str]:
+    """Join small blocks, so that a text without places to cut is not searched anew with each of them."""
+    waiting: list[str] = []
+    size = 0
+    for block in blocks:
+        waiting.append(block)
+        size += len(block)
+        if size >= LONGEST_PIECE:
+            yield "".join(waiting)
+            waiting, size = [], 0
+    yield "".join(waiting)
+
+
 def _cut_position(text: str, start: int, cuts: Cuts) -> int | None:
-    """Return where the piece that begins at `start` may end, or None where there is no such place."""
-    smallest = start + PIECE
+    """Return where the piece that begins at `start` may end, or None where there is no such place yet."""
+    smallest, largest = start + PIECE, start + LONGEST_PIECE
     # Look nearby first: the first kind of cut may be missing in all of a long text.
-    for furthest in (smallest + PIECE, len(text)):
+    for furthest in (smallest + PIECE, largest):
         for pattern in cuts:
             if match := pattern.search(text, smallest, furthest):
                 return match.end()
-    return None
+    if len(text) <= largest:
+        return None
+    forced = (pattern.match(text, smallest, largest) for pattern in _FORCED_CUTS)
+    return next((match.end() for match in forced if match and match.end() > smallest), largest)
+
+
+def without_long_words(text: str) -> Iterator[str]:
+    """Yield a text to learn tokens from, what is not made of words (a row of a million letters) in short parts.
+
+    The time to learn from one word grows with the square of its length.
+    """
+    start = 0
+    if max(map(len, text.split()), default=0) >= _LONGEST_WORD or _LONG_BLANK.search(text):
+        for match in _LONG_WORD.finditer(text):
+            yield text[start : match.end()]
+            start = match.end()
+    yield text[start:]
 
 
 def batches(items: Iterable[T], characters: Callable[[T], int]) -> Iterator[list[T]]:

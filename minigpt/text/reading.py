@@ -10,8 +10,8 @@ from typing import Literal, get_args
 
 import msgspec
 
-# file: all of it is one document. line: each line is one. paragraph: blank lines part them. endoftext: a line that
-# says <|endoftext|> parts them. field: a column of rows. messages: conversations, one a row. auto: guessed by file.
+# file: all of it is one document. line: each line is one. paragraph: blank lines part them. endoftext: <|endoftext|>
+# parts them. field: a column of rows. messages: conversations, one a row. auto: guessed by file.
 Split = Literal["auto", "file", "line", "paragraph", "endoftext", "field", "messages"]
 SPLIT_CHOICES: tuple[str, ...] = get_args(Split)
 
@@ -19,10 +19,16 @@ EXAMPLES = 3
 
 
 class Reading(msgspec.Struct, frozen=True):
-    """How files are split into documents; `field` is the row's field that holds the text (or the messages)."""
+    """How files are split into documents; `field` is the row's field that holds the text (or the messages).
+
+    Of conversations that are a question and its answer, `field` names both, the answer last: "instruction+output".
+    """
 
     split: Split = "auto"
     field: str = ""
+
+
+AUTO = Reading()
 
 
 @dataclass

@@ -1,46 +1,56 @@
-"""Where documents come from. Each source puts files into a corpus's folder: see `corpus.Source`."""
+"""Text that lies on this machine, or is made or pasted here: see `corpus.Source`.
+
+PathSource(Path("novels"))                     a file, or a folder with all text files below it
+StreamSource(sys.stdin.buffer)                 pasted or piped text
+DocumentSource("sample", "built in", documents)
+"""
 
 from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
 from minigpt.errors import UserError, printable
-from minigpt.tasks import Task
-from minigpt.text.corpus import MANIFEST, Corpus, CorpusExists, SourceRecord, content_hash, document_files
-from minigpt.text.documents import Document, detect_encoding, is_jsonl, read_documents
+from minigpt.readings import free_disk
+from minigpt.tasks import NOBODY, Task
+from minigpt.text.corpus import MANIFEST, Corpus, CorpusExists, SourceRecord, document_files
+from minigpt.text.counting import content_hash
+from minigpt.text.documents import Document, detect_encoding
+from minigpt.text.formats import SUFFIXES, is_readable
+from minigpt.text.formats.guessing import guess_reading
+from minigpt.text.reading import Reading
 from minigpt.text.storage import shown
 from minigpt.workspace import Workspace
 
-SUFFIXES = (".txt", ".md", ".jsonl")
+SAMPLE = "sample"
 # The sample corpus is made by name, so no file may take it.
-RESERVED_NAMES = ("sample",)
+RESERVED_NAMES = (SAMPLE,)
+_COPY_BYTES = 1 << 22
+_NAMED = 3
 
 
 class PathSource:
     """A file, or a folder with all text files below it; they are copied as they are.
 
-    Raises UserError when it is missing, empty, unreadable, not text or not the JSON that is expected.
+    Files in a folder that hold no text are left out and named in the notes. Raises UserError when the path is missing,
+    empty, unreadable or not text. `reading` says how files are split into documents; "auto" is guessed from them.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, reading: Reading | None = None, *, kind: str = "", origin: str = "") -> None:
         self.path = path
-        self.kind = "folder" if path.is_dir() else "file"
+        self.kind = kind or ("folder" if path.is_dir() else "file")
+        self.origin = origin or shown(path.absolute())
         self.notes: list[str] = []
-        self.files = self._folder_files() if self.kind == "folder" else self._one_file()
-        for _, file in self.files:
-            encoding = detect_encoding(file)
-            if encoding in ("cp1252", "latin-1"):
-                self.notes.append(f"{shown(file)} is not UTF-8 and was read as {encoding}.")
-            if is_jsonl(file):
-                # A bad line is found before anything is copied, and named in the file that the user knows.
-                for _ in read_documents(file):
-                    pass
+        self.files = self._folder_files() if path.is_dir() else self._one_file()
+        self.reading = reading or Reading()
+        if self.reading.split == "auto":
+            self.reading, why = guess_reading([file for _, file in self.files])
+            self.notes.append(why)
 
     def _one_file(self) -> list[tuple[str, Path]]:
         if not self.path.is_file():
@@ -50,8 +60,10 @@ class PathSource:
             )
         if self._size(self.path) == 0:
             raise UserError(f"{shown(self.path)} is empty: name a file with some text in it.")
-        if self.path.suffix.lower() not in SUFFIXES:
-            self.notes.append(f"{shown(self.path)} is read as one plain text.")
+        if is_readable(self.path):
+            return [(self.path.name.lstrip("."), self.path)]
+        detect_encoding(self.path)  # refuses what is no text
+        self.notes.append(f"{shown(self.path)} is read as one plain text.")
         # Hidden files are no documents of a corpus, but this one was asked for.
         return [(self.path.name.lstrip("."), self.path)]
 
@@ -59,17 +71,28 @@ class PathSource:
         if not os.access(self.path, os.R_OK | os.X_OK):
             raise UserError(f"Cannot read the folder {shown(self.path)}: check its permissions.")
         files: list[tuple[str, Path]] = []
+        left_out: list[str] = []
         for file in document_files(self.path):
-            if file.suffix.lower() not in SUFFIXES:
+            if not is_readable(file):
                 continue
-            if self._size(file) == 0:
-                self.notes.append(f"{shown(file)} is empty and was left out.")
+            try:
+                if self._size(file) == 0:
+                    left_out.append(f"{shown(file)} is empty")
+                    continue
+                detect_encoding(file)
+            except UserError as error:
+                left_out.append(str(error))
                 continue
             files.append((file.relative_to(self.path).as_posix(), file))
         if not files:
+            why = f" ({left_out[0]})" if left_out else ""
             raise UserError(
-                f"The folder {shown(self.path)} has no text in it: put files ending in {', '.join(SUFFIXES)} there."
+                f"The folder {shown(self.path)} has no text in it{why}: "
+                f"put files ending in {', '.join(SUFFIXES)} there."
             )
+        if left_out:
+            more = f" and {len(left_out) - _NAMED:,} more" if len(left_out) > _NAMED else ""
+            self.notes.append(f"Left out: {'; '.join(left_out[:_NAMED])}{more}.")
         return files
 
     @staticmethod
@@ -80,11 +103,53 @@ class PathSource:
             raise UserError(f"Cannot read {shown(file)} ({error.strerror}): check its permissions.") from error
 
     def write(self, folder: Path, task: Task) -> SourceRecord:
+        total, done = sum(self._size(file) for _, file in self.files), 0
+        require_room(folder, total, self.origin)
         for name, file in self.files:
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, target)
-        return SourceRecord(self.kind, shown(self.path.absolute()), self.notes)
+            with file.open("rb") as source, target.open("wb") as copy:
+                while block := source.read(_COPY_BYTES):
+                    copy.write(block)
+                    done += len(block)
+                    task.report("copying", done, total, "bytes")
+        return SourceRecord(self.kind, self.origin, self.notes, self.reading)
+
+
+class StreamSource:
+    """Text that comes through a pipe or from the clipboard, as it is, of any length."""
+
+    kind = "text"
+
+    def __init__(self, stream: BinaryIO, origin: str = "standard input", reading: Reading | None = None) -> None:
+        self.stream = stream
+        self.origin = origin
+        self.reading = reading or Reading()
+
+    def write(self, folder: Path, task: Task) -> SourceRecord:
+        rows = self.reading.split in ("field", "messages")
+        path = folder / ("text.jsonl" if rows else "text.txt")
+        done = 0
+        with path.open("wb") as file:
+            while block := self.stream.read(_COPY_BYTES):
+                require_room(folder, len(block), self.origin)
+                file.write(block)
+                done += len(block)
+                task.report("reading", done, None, "bytes")
+        if done == 0:
+            raise UserError(f"There was no text on {self.origin}: pipe some into the command, as in `cat book.txt |`.")
+        source = PathSource(path, self.reading)
+        return SourceRecord(self.kind, self.origin, source.notes, source.reading)
+
+
+def require_room(folder: Path, needed: int, what: str) -> None:
+    """Raise UserError where the disk has not so many bytes free."""
+    free = free_disk(folder)
+    if needed > free:
+        raise UserError(
+            f"{what} takes {needed / 1e6:,.0f} MB and {shown(folder.parent)} has {free / 1e6:,.0f} MB free: make room "
+            "there, or choose another folder with --workspace DIR."
+        )
 
 
 class DocumentSource:
@@ -99,12 +164,13 @@ class DocumentSource:
         encoder = msgspec.json.Encoder()
         with (folder / f"{self.kind}.jsonl").open("wb") as file:
             for document in self.documents:
+                task.report("writing", file.tell(), None, "bytes")
                 line = {"messages": document.messages} if document.messages else {"text": document.text}
                 file.write(encoder.encode(line) + b"\n")
         return SourceRecord(self.kind, self.origin)
 
 
-def add_path(workspace: Workspace, path: Path) -> Corpus:
+def add_path(workspace: Workspace, path: Path, task: Task = NOBODY) -> Corpus:
     """Return the corpus of a file or folder, adding it under its stem when it is not there yet.
 
     A corpus of that name with the same content is reused; with other content the name gets -2, -3, ...;
@@ -112,22 +178,23 @@ def add_path(workspace: Workspace, path: Path) -> Corpus:
     """
     source = PathSource(path)
     wanted = corpus_name(path)
-    content = content_hash(source.files)
+    content = ""
     number = 2 if wanted in RESERVED_NAMES else 1
     while True:
         name = wanted if number == 1 else f"{wanted}-{number}"
         directory = workspace.corpus_directory(name)
         if (directory / MANIFEST).is_file():
             corpus = Corpus.open(directory)
+            content = content or content_hash(source.files)
             if corpus.manifest.content_hash == content:
                 return corpus.with_note(f"{shown(path)} is the corpus {name} already.")
         elif not directory.exists():
             try:
-                corpus = Corpus.create(workspace, name, source)
+                corpus = Corpus.create(workspace, name, source, task)
             except CorpusExists:
                 continue  # made by another process meanwhile: look again
             taken = "" if number == 1 else f", because the name {wanted} is taken"
-            notes = [f"Added {shown(path)} as the corpus {name}{taken}.", *source.notes]
+            notes = [f"Added {shown(path)} as the corpus {name}{taken}.", *source.notes, *corpus.manifest.notes]
             return corpus.with_note(" ".join(notes))
         number += 1
 
@@ -135,6 +202,8 @@ def add_path(workspace: Workspace, path: Path) -> Corpus:
 def corpus_name(path: Path) -> str:
     """Return the name a file or folder's corpus gets: its stem, in characters that a name may have."""
     path = path.absolute()
+    if path.suffix.lower() in (".gz", ".zst"):
+        path = path.with_suffix("")
     stem = path.name if path.is_dir() else path.stem
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", printable(stem)).strip("-._")
     return name[:80] or "corpus"

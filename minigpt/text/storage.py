@@ -46,7 +46,7 @@ def atomic_directory(final: Path) -> Iterator[Path]:
     building, lock = _locked_directory(final)
     try:
         yield building
-        _fsync_tree(building)
+        fsync_tree(building)
         try:
             building.rename(final)
         except OSError as error:
@@ -94,7 +94,8 @@ def _remove_leftovers(final: Path) -> None:
             os.close(lock)
 
 
-def _fsync_tree(directory: Path) -> None:
+def fsync_tree(directory: Path) -> None:
+    """Bring a folder and all in it to the disk."""
     for path in directory.rglob("*"):
         _fsync(path)
     _fsync(directory)

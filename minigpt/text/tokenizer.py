@@ -13,7 +13,9 @@ import codecs
 import itertools
 import json
 import re
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,7 +25,16 @@ from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trai
 
 from minigpt.errors import UserError, printable
 from minigpt.text.documents import Document, Message
-from minigpt.text.pieces import OUR_CUTS, QWEN2_PATTERN, batches, cut, safe_cuts, split_patterns
+from minigpt.text.pieces import (
+    OUR_CUTS,
+    QWEN2_PATTERN,
+    batches,
+    cut,
+    safe_cuts,
+    split_patterns,
+    without_long_words,
+    without_surrogates,
+)
 from minigpt.text.storage import shown, write_file
 
 SPECIAL_TOKENS: tuple[str, ...] = ("<|endoftext|>", "<|unk|>", "<|pad|>", "<|user|>", "<|assistant|>", "<|end|>")
@@ -69,6 +80,10 @@ class Tokenizer:
         self._added: dict[int, AddedToken] = core.get_added_tokens_decoder()
         self.end_of_text = next((vocabulary[name] for name in _FOREIGN_END_OF_TEXT if name in vocabulary), None)
         self.unknown, self.pad, self.user, self.assistant, self.end = map(vocabulary.get, SPECIAL_TOKENS[1:])
+        if self.kind == "other":
+            unknown = _foreign_unknown(description["model"], vocabulary)
+            # Some have one token for both; the end is then the meaning that matters.
+            self.unknown = None if unknown == self.end_of_text else unknown
         self.dtype = np.dtype(np.uint16 if self.vocab_size <= 1 << 16 else np.uint32)
         self._id_of_code_point = self._code_point_table(vocabulary) if self.kind == "char" else None
 
@@ -108,7 +123,7 @@ class Tokenizer:
             if kind == "bpe"
             else trainers.WordLevelTrainer(vocab_size=vocab_size, special_tokens=special_tokens, show_progress=False)
         )
-        pieces = (piece for text in texts for piece in cut([text], OUR_CUTS))
+        pieces = (part for text in texts for piece in cut([text], OUR_CUTS) for part in without_long_words(piece))
         core.train_from_iterator(pieces, trainer)
         return cls(core)
 
@@ -153,11 +168,53 @@ class Tokenizer:
 
     def encode_stream(self, blocks: Iterable[str]) -> Iterator[np.ndarray]:
         """Yield the ids of one text that comes in blocks; the blocks' borders leave no trace."""
+        return (ids for _, ids in self.encode_parts(blocks))
+
+    def encode_parts(self, blocks: Iterable[str]) -> Iterator[tuple[str, np.ndarray]]:
+        """Like `encode_stream`, each array of ids with the text that it stands for."""
         if self._id_of_code_point is not None:
             for block in blocks:
-                yield self._encode_characters(block)
+                yield block, self._encode_characters(block)
             return
-        yield from self._encode_pieces(cut(blocks, self._cuts))
+        waiting: deque[str] = deque()
+
+        def pieces() -> Iterator[str]:
+            for piece in cut(blocks, self._cuts):
+                waiting.append(piece)
+                yield piece
+
+        for ids in self._encode_pieces(pieces()):
+            yield waiting.popleft(), ids
+
+    def encode_with_offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """Return the ids of a text, and for each which of its characters it came from: (start, end).
+
+        Tokens that are parts of one character all have that character; a half character (a lone surrogate) counts as
+        U+FFFD; what a foreign tokenizer drops belongs to none.
+        """
+        text = without_surrogates(text)
+        if self._id_of_code_point is not None:
+            return self.encode(text), [(i, i + 1) for i in range(len(text))]
+        ids: list[int] = []
+        offsets: list[tuple[int, int]] = []
+        position = 0
+        for batch in batches(cut([text], self._cuts), len):
+            with _library_errors():
+                encodings = self._core.encode_batch(batch, add_special_tokens=False)
+            for piece, encoding in zip(batch, encodings, strict=True):
+                ids += encoding.ids
+                offsets += [(position + start, position + end) for start, end in encoding.offsets]
+                position += len(piece)
+        return ids, offsets
+
+    @contextmanager
+    def dropout(self, share: float) -> Iterator[None]:
+        """Skip this share of BPE merges by chance for as long as the context lasts (Provilkov et al., 2020)."""
+        self._core.model.dropout = share
+        try:
+            yield
+        finally:
+            self._core.model.dropout = None
 
     def encode_documents(self, documents: Iterable[Document]) -> Iterator[np.ndarray]:
         """Yield each document's ids with its joins (see above); many documents are encoded at a time."""
@@ -211,9 +268,12 @@ class Tokenizer:
 
     def _encode_pieces(self, pieces: Iterable[str]) -> Iterator[np.ndarray]:
         for batch in batches(pieces, len):
-            for encoding in self._core.encode_batch_fast(batch, add_special_tokens=False):
+            with _library_errors():
+                encodings = self._core.encode_batch_fast(batch, add_special_tokens=False)
+            for encoding in encodings:
                 ids = encoding.ids
                 yield np.fromiter(ids, self.dtype, len(ids))
+            del encodings  # not to be held beside the next batch's
 
     def _encode_characters(self, text: str) -> np.ndarray:
         """Look every code point up in a table: the ids of tokenizer.json, twenty times as fast."""
@@ -356,6 +416,22 @@ def _kind_of(description: dict[str, Any]) -> str:
     if model["type"] == "WordLevel" and split_patterns(description) == [_WORD]:
         return "word"
     return "other"
+
+
+def _foreign_unknown(model: dict[str, Any], vocabulary: dict[str, int]) -> int | None:
+    """Return the id that another's tokenizer puts where it knows no token: by name, in Unigram by number."""
+    unknown = model.get("unk_id") if model["type"] == "Unigram" else vocabulary.get(model.get("unk_token") or "")
+    return None if unknown is None else int(unknown)
+
+
+@contextmanager
+def _library_errors() -> Iterator[None]:
+    """Turn what the library cannot do into a sentence: some foreign tokenizers have no token for the unknown."""
+    try:
+        yield
+    except Exception as error:  # the library raises bare Exception, nothing narrower
+        reason = printable(str(error), single_line=True)
+        raise UserError(f"This tokenizer cannot cut that text ({reason}): use another tokenizer.json.") from error
 
 
 def _bytes_of_characters() -> dict[str, bytes]:

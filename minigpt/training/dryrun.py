@@ -12,6 +12,7 @@ import torch
 
 from minigpt.device import synchronise
 from minigpt.readings import free_disk
+from minigpt.text.mixture import Mixture
 from minigpt.training.plan import memory_estimate
 from minigpt.training.recorder import Recorder
 from minigpt.training.session import Session
@@ -20,8 +21,17 @@ WARMUP_STEPS, MEASURED_STEPS = 2, 3
 
 
 @dataclass(frozen=True)
+class Portion:
+    """What a corpus of a mixture gives to a run: its share of the windows, and how often all of it is read."""
+
+    corpus: str
+    share: float
+    epochs: float
+
+
+@dataclass(frozen=True)
 class Forecast:
-    """Sizes in bytes, times in seconds."""
+    """Sizes in bytes, times in seconds; `mixture` is empty for a lone corpus."""
 
     parameters: int
     train_tokens: int
@@ -38,6 +48,7 @@ class Forecast:
     checkpoint_bytes: int
     disk_needed: int
     disk_free: int
+    mixture: tuple[Portion, ...] = ()
 
 
 def forecast(session: Session) -> Forecast:
@@ -80,7 +91,16 @@ def forecast(session: Session) -> Forecast:
         # Best and final stay; of step and epoch checkpoints the last few; one more while it is written.
         disk_needed=checkpoint * (2 * session.config.training.keep_last + 3),
         disk_free=free_disk(session.directory),
+        mixture=_portions(session),
     )
+
+
+def _portions(session: Session) -> tuple[Portion, ...]:
+    windows = session.text.windows
+    if not isinstance(windows, Mixture):
+        return ()
+    epochs = windows.epochs_of_parts(session.plan.steps * session.plan.windows_per_step)
+    return tuple(Portion(*portion) for portion in zip(windows.names, windows.shares, epochs, strict=True))
 
 
 def _available(session: Session) -> int:

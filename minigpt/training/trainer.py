@@ -23,8 +23,10 @@ from minigpt.device import Device, peak_flops
 from minigpt.model.checkpoint import BEST, EPOCH, FINAL, INTERRUPTED, STEP, save
 from minigpt.model.gpt import GPT
 from minigpt.narration import duration
-from minigpt.text.shards import TokenSplit, Windows
+from minigpt.text.mixture import Mixture
+from minigpt.text.shards import TokenSplit
 from minigpt.text.tokenizer import Tokenizer
+from minigpt.text.windows import Windows
 from minigpt.training.controls import Controls
 from minigpt.training.observer import Observer
 from minigpt.training.optimizer import Optimizer, rate_factor
@@ -47,6 +49,7 @@ class TrainingText:
     """What a run learns from, as tokens, and what it is shown on the way."""
 
     tokenizer: Tokenizer
+    windows: Windows | Mixture
     train: TokenSplit
     validation: TokenSplit
     conversations: bool
@@ -83,7 +86,7 @@ class Trainer:
         self.device, self.torch_device = device, torch.device(device.kind)
         self.precision = getattr(torch, device.precision)
         self.model, self.text, self.recorder = model, text, recorder
-        self.windows = Windows(text.train, model.config.max_seq_len, config.training.seed)
+        self.windows = text.windows
         self.observer = Observer(self)
         self.optimizer = Optimizer(model, self.settings, self._muon_dtype())
         model.gradient_checkpointing = self.settings.gradient_checkpointing

@@ -24,7 +24,7 @@ from minigpt.config import Config, ModelSettings
 from minigpt.inference.evaluate import evaluate
 from minigpt.model.gpt import GPT, GPTConfig
 from minigpt.presets import with_values
-from minigpt.text.prepare import create_sample
+from minigpt.text.corpora import create_sample
 from minigpt.training.recorder import Recorder
 from minigpt.training.session import Session
 from minigpt.training.trainer import Trainer

@@ -1,18 +1,25 @@
 from __future__ import annotations
 
+import errno
 import itertools
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from minigpt.errors import UserError
+from minigpt.errors import JobFailed, UserError
+from minigpt.tasks import Task
 from minigpt.text import sample
+from minigpt.text.building import Dropout
+from minigpt.text.cleaning import CleaningSettings
 from minigpt.text.corpus import Corpus, Document, Message
-from minigpt.text.prepare import Prepared, create_sample, prepare, resolve
+from minigpt.text.corpora import create_sample, resolve
+from minigpt.text.prepare import Prepared, prepare
+from minigpt.text.shard_writer import ShardWriter
 from minigpt.text.shards import read_shard
 from minigpt.text.sources import DocumentSource
 from minigpt.text.tokenizer import Tokenizer
@@ -38,6 +45,18 @@ def lone(workspace: Workspace, tmp_path: Path) -> Corpus:
 @pytest.fixture
 def several(workspace: Workspace) -> Corpus:
     return Corpus.create(workspace, "several", DocumentSource("test", "here", DOCUMENTS))
+
+
+class Telling(Task):
+    """Keeps what it is told as (phase, share done) and lets the test act on it."""
+
+    def __init__(self, act: Callable[[str, float], None]) -> None:
+        self.act = act
+        self.seen: list[tuple[str, float]] = []
+
+    def report(self, phase: str, done: float = 0, total: float | None = None, unit: str = "") -> None:
+        self.seen.append((phase, done / total if total else 0.0))
+        self.act(*self.seen[-1])
 
 
 def make(corpus: Corpus, kind: str = "char", validation: float = 0.1, test: float = 0.05, **more: object) -> Prepared:
@@ -141,11 +160,11 @@ def test_small_collections_leave_no_split_empty(workspace: Workspace, count: int
 def test_shards_are_reused_until_something_changes(several: Corpus, workspace: Workspace) -> None:
     first = make(several)
     before = [path.stat().st_mtime_ns for path in sorted(first.directory.iterdir())]
-    phases: list[str] = []
-    again = make(several, progress=lambda phase, done: phases.append(phase))
+    task = Telling(lambda phase, share: None)
+    again = make(several, task=task)
     assert again.directory == first.directory
     assert [path.stat().st_mtime_ns for path in sorted(first.directory.iterdir())] == before
-    assert phases == []
+    assert task.seen == []
 
     directories = {
         first.directory,
@@ -194,13 +213,19 @@ def test_the_note_says_what_was_chosen_now_and_not_by_whoever_prepared_first(lon
 
 
 def test_progress_goes_from_phase_to_phase(several: Corpus) -> None:
-    seen: list[tuple[str, float]] = []
-    make(several, "bpe", progress=lambda phase, done: seen.append((phase, done)))
-    assert list(dict.fromkeys(phase for phase, _ in seen)) == ["training the tokenizer", "tokenising"]
-    tokenising = [done for phase, done in seen if phase == "tokenising"]
+    task = Telling(lambda phase, share: None)
+    make(several, "bpe", task=task)
+    assert list(dict.fromkeys(phase for phase, _ in task.seen)) == [
+        "training the tokenizer",
+        "tokenising",
+        "tokenised",
+        "looking at the held-out text",
+        "looking for held-out text in the training text",
+    ]
+    tokenising = [share for phase, share in task.seen if phase == "tokenising"]
     assert tokenising == sorted(tokenising)
     assert tokenising[-1] == 1
-    assert all(0 <= done <= 1 for _, done in seen)
+    assert all(0 <= share <= 1 for _, share in task.seen)
 
 
 @pytest.mark.parametrize(("validation", "test"), [(0.5, 0.5), (-0.1, 0.0), (1.0, 0.0), (float("nan"), 0.0)])
@@ -209,63 +234,136 @@ def test_fractions_must_leave_something_to_train_on(lone: Corpus, validation: fl
         make(lone, validation=validation, test=test)
 
 
-def test_a_failure_midway_leaves_no_shards(several: Corpus) -> None:
-    def fail(phase: str, done: float) -> None:
+def test_a_failure_midway_leaves_no_shards_under_their_name(several: Corpus) -> None:
+    def fail(phase: str, share: float) -> None:
         if phase == "tokenising":
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        make(several, progress=fail)
-    assert list((several.directory / "shards").iterdir()) == []
+        make(several, task=Telling(fail))
+    assert [path.name[0] for path in (several.directory / "shards").iterdir()] == ["."]
     assert make(several).tokens["train"] > 0
 
 
-def script(corpus: Corpus, progress: str) -> list[str]:
+SMALL_PIECES = 300, 300, 100, 400
+
+
+def script(corpus: Corpus, kind: str, body: str) -> list[str]:
+    """A process that prepares in tiny shards and runs `body` at each report."""
     code = f"""
 import os, signal, sys
 from pathlib import Path
+from minigpt.text import documents, pieces
+from minigpt.text.formats import encodings
+encodings.SAMPLE_BYTES, documents.BLOCK_BYTES, pieces.PIECE, pieces.BATCH = {SMALL_PIECES}
+from minigpt.tasks import Task
 from minigpt.text.corpus import Corpus
 from minigpt.text.prepare import prepare
-def progress(phase, done): {progress}
+class Telling(Task):
+    def report(self, phase, done=0, total=None, unit=""): {body}
 corpus = Corpus.open(Path({str(corpus.directory)!r}))
-print(prepare(corpus, tokenizer_kind="char", vocab_size=300, validation_fraction=0.1, test_fraction=0.05,
-              progress=progress).directory.name)
+print(prepare(corpus, tokenizer_kind={kind!r}, vocab_size=300, validation_fraction=0.1, test_fraction=0.05,
+              task=Telling(), shard_tokens=1000).directory.name)
 assert "torch" not in sys.modules
 """
     return [sys.executable, "-c", code]
 
 
-def test_a_killed_process_leaves_no_half_shards(several: Corpus) -> None:
-    kill = "phase == 'tokenising' and os.kill(os.getpid(), signal.SIGKILL)"
-    assert subprocess.run(script(several, kill)).returncode == -9
-    shards = several.directory / "shards"
-    assert [path.name[0] for path in shards.iterdir()] == ["."]
-    prepared = make(several)
-    assert list(shards.iterdir()) == [prepared.directory]
+@pytest.mark.parametrize("text", ["lone", "several"])
+@pytest.mark.parametrize("kind", ["char", "bpe"])
+def test_a_killed_process_costs_one_shard_at_most(
+    text: str, kind: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Small pieces, so that there are many between two shards.
+    names = ("formats.encodings.SAMPLE_BYTES", "documents.BLOCK_BYTES", "pieces.PIECE", "pieces.BATCH")
+    for name, value in zip(names, SMALL_PIECES, strict=True):
+        monkeypatch.setattr(f"minigpt.text.{name}", value)
+    corpus = request.getfixturevalue(text)
+    whole = shards(make(corpus, kind, shard_tokens=1000))
+    shutil.rmtree(corpus.directory / "shards")
+    half = corpus.manifest.bytes * 0.6
+    kill = f"phase == 'tokenising' and done > {half} and os.kill(os.getpid(), signal.SIGKILL)"
+    assert subprocess.run(script(corpus, kind, kill)).returncode == -9
+    (building,) = (corpus.directory / "shards").iterdir()
+    before = {path.name: path.stat().st_mtime_ns for path in building.glob("*.bin")}
+    assert before
+
+    task = Telling(lambda phase, share: None)
+    again = make(corpus, kind, shard_tokens=1000, task=task)
+    assert shards(again) == whole
+    after = {path.name: path.stat().st_mtime_ns for path in again.directory.glob("*.bin")}
+    assert {name: after[name] for name in before} == before
+    assert min(share for phase, share in task.seen if phase == "tokenising") > 0
+    assert list((corpus.directory / "shards").iterdir()) == [again.directory]
+
+
+def shards(prepared: Prepared) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in prepared.directory.glob("*.bin")}
+
+
+def test_a_shard_that_was_finished_after_the_last_note_of_it_is_taken_up_again(tmp_path: Path) -> None:
+    ids = np.arange(250, dtype=np.uint16)
+    with ShardWriter(tmp_path, "train", 300, shard_tokens=100) as writer:
+        writer.add(ids[:150])
+        state = writer.sync()
+        writer.add(ids[150:])
+    with ShardWriter(tmp_path, "train", 300, shard_tokens=100, state=state) as writer:
+        writer.add(ids[150:])
+    assert [path.name for path in writer.paths] == [f"train_{number:06d}.bin" for number in range(3)]
+    assert np.concatenate([read_shard(path) for path in writer.paths]).tolist() == ids.tolist()
+
+
+def test_a_full_disk_is_said_so_and_what_is_done_is_kept(several: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(phase: str, share: float) -> None:
+        if phase == "tokenising" and share > 0.5:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(JobFailed, match="disk is full.*what is done is kept"):
+        make(several, task=Telling(full), shard_tokens=500)
+    task = Telling(lambda phase, share: None)
+    make(several, task=task, shard_tokens=500)
+    assert min(share for phase, share in task.seen if phase == "tokenising") > 0
+
+
+def test_room_is_looked_for_first(several: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("minigpt.text.building.free_disk", lambda path: 1000)
+    with pytest.raises(UserError, match="make room"):
+        make(several)
+
+
+def test_dropout_gives_the_training_text_in_several_spellings(several: Corpus) -> None:
+    plain = make(several, "bpe")
+    prepared = make(several, "bpe", dropout=Dropout(0.5, 3))
+    assert prepared.directory != plain.directory
+    assert prepared.tokenizer.to_json() == plain.tokenizer.to_json()
+    assert texts(prepared, "train") == 3 * texts(plain, "train")
+    assert texts(prepared, "validation") == texts(plain, "validation")
+    assert prepared.tokens["validation"] == plain.tokens["validation"]
+    assert prepared.tokens["train"] > 3 * plain.tokens["train"]
+    assert prepared.bytes["train"] == 3 * plain.bytes["train"]
+
+
+def test_cleaning_leaves_out_what_it_says(workspace: Workspace) -> None:
+    documents = [*DOCUMENTS[:50], *DOCUMENTS[:10], Document("short")]
+    corpus = Corpus.create(workspace, "dirty", DocumentSource("test", "here", documents))
+    prepared = make(corpus, cleaning=CleaningSettings(False, "exact", 6))
+    kept = sorted(itertools.chain(*(texts(prepared, split) for split in prepared.splits)))
+    assert kept == sorted(map(expected_text, DOCUMENTS[:50]))
+    assert any("10" in note for note in prepared.notes)
+    assert prepared.directory != make(corpus).directory
+    with pytest.raises(UserError, match="leaves nothing"):
+        make(corpus, cleaning=CleaningSettings(False, "off", 100_000))
 
 
 def test_two_processes_that_prepare_the_same_both_end_well(several: Corpus) -> None:
     processes = [
-        subprocess.Popen(script(several, "pass"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        subprocess.Popen(script(several, "char", "pass"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for _ in range(2)
     ]
     results = [process.communicate(timeout=60) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], results
     assert results[0] == results[1]
     assert [path.name for path in (several.directory / "shards").iterdir()] == [results[0][0].strip()]
-
-
-def test_another_process_may_finish_first(several: Corpus) -> None:
-    done = []
-
-    def other_finishes(phase: str, fraction: float) -> None:
-        if not done:
-            done.append(True)
-            done.append(make(several))
-
-    prepared = make(several, progress=other_finishes)
-    assert prepared.directory == done[1].directory
-    assert list((several.directory / "shards").iterdir()) == [prepared.directory]
 
 
 def test_the_sample_is_made_on_first_use(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:

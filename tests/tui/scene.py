@@ -26,6 +26,7 @@ from minigpt.jobs import COMMANDS, EVENTS, RunLock
 from minigpt.text.sources import add_path
 from minigpt.workspace import Workspace
 from tests.conftest import tale
+from tests.tui.corpus_children import FakeChildren
 from tui.app import MiniGPTApp
 from tui.panes.train import TrainPane
 from tui.state import APP_FOLDER, UIState, load_settings, load_state
@@ -64,6 +65,7 @@ class Scene:
         self.workspace = Workspace(root / "work")
         self.now = NOW
         self.launched: list[list[str]] = []
+        self.children = FakeChildren()
         self._root = root
         self._stack = ExitStack()
         self._locks: dict[str, RunLock] = {}
@@ -86,6 +88,9 @@ class Scene:
         patch.setattr("tui.panes.board.LEAST_WAIT", 0.0)
         patch.setattr("tui.panes.board.LONGEST_WAIT", 0.0)
         patch.setattr("minigpt.start.launch", self._launch)
+        patch.setattr("minigpt.tasks.launch", self._launch)
+        patch.setattr("tui.panes.corpus.Children", lambda: self.children)
+        patch.setattr("tui.corpora.views.REST_SECONDS", 0.001)
         self._patch = patch
         self.workspace.require_writable()
         self.workspace.configs.mkdir()
@@ -97,8 +102,8 @@ class Scene:
         self._stack.close()
         time.tzset()
 
-    def _launch(self, arguments: list[str], directory: Path) -> int:
-        """Stand in for a trainer that is on its way as long as this process lives."""
+    def _launch(self, arguments: list[str], directory: Path, log: str = "") -> int:
+        """Stand in for a trainer or a task that is on its way as long as this process lives."""
         directory.mkdir(parents=True, exist_ok=True)
         self.launched.append(arguments)
         return os.getpid()

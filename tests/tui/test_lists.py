@@ -21,7 +21,8 @@ from textual.widgets import Button, Input
 
 from minigpt.jobs import EVENTS, RunLock
 from minigpt.presets import preset_paths
-from minigpt.text.prepare import prepare, resolve
+from minigpt.text.corpora import resolve
+from minigpt.text.prepare import prepare
 from minigpt.workspace import Workspace
 from tests.conftest import tale
 from tui.panes import runs as runs_module

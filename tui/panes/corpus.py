@@ -1,207 +1,278 @@
-"""The Corpus pane: the texts to learn from, what is in them, and how they begin."""
+"""The Corpus pane: the texts to learn from, what is in them, and all that can be done with them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
-from textual.worker import Worker, WorkerState
 
-from minigpt.errors import JobFailed, UserError, printable
-from minigpt.narration import size
-from minigpt.text.corpus import Corpus
-from minigpt.text.sources import add_path
-from minigpt.workspace import Workspace
-from tui.panes.corpus_facts import SAMPLE, CorpusFacts, Glance, list_corpora, look_into
+from minigpt.errors import printable
+from tui.corpora.children import Children, in_thread
+from tui.corpora.desk import Desk
+from tui.corpora.facts import corpus_row
+from tui.corpora.views import Views
+from tui.panes.corpus_facts import SAMPLE, CorpusFacts, Glance, list_corpora, look_into, users_of
 from tui.panes.pane import Pane
-from tui.widgets.browser import Browser, details
-from tui.widgets.dialogs import Ask
-from tui.widgets.listing import MARK, MUTED, Cell, Column, Listing, Row
+from tui.widgets.dialogs import Ask, confirm
+from tui.widgets.listing import Column, Listing
 
 HELP = """\
 A **corpus** is the text that a model learns from: one text, many documents, or conversations.
 
-- **Enter** chooses the one under the cursor for the next run; `●` marks the chosen one.
-- **a** adds a text file (`.txt`, `.md`, `.jsonl`) or a folder of them. It is copied, so the original may go.
-- `sample` is built in: stories and conversations about a village. It is made when it is first used.
+| key | what it does |
+|---|---|
+| Enter | choose the corpus under the cursor for the next run; `●` marks the chosen one |
+| a | add text: paste, files, a web page, Hugging Face, Kaggle, the catalogue, the built-in sample |
+| p | make tokens of it for the chosen preset now (training does it by itself) |
+| v, Left, Right | another view: facts, documents, statistics, tokens |
+| / | search the documents; in the tokens view, paint a text of your own |
+| Enter, in documents | read one whole |
+| c | count a very large text for its statistics |
+| x | stop adding or preparing |
+| d, u | remove, and bring back what was removed (until the app closes) |
+
+Adding and preparing go on when the app closes; the next session shows how they stand.
 """
 COLUMNS = (
     Column("corpus", flexible=True, widest=48),
     Column("size", right=True),
-    Column("documents", right=True, rank=1),
-    Column("kind", widest=40, rank=2),
+    Column("documents", right=True, rank=2),
+    Column("tokens", right=True, rank=1),
+    Column("state", widest=40, rank=3),
 )
 EXPLAIN = (
-    "The texts to learn from. A model can only know what its text says: a larger and cleaner one makes a better model.",
-    "Where the text comes from, how much it is, and how it begins. Tokens are the pieces that the model reads: they "
-    "are made once for each tokenizer and then kept.",
+    "The texts to learn from. A model can only know what its text says: a larger and cleaner one makes a better model. "
+    "Tokens are counted once they are made."
 )
-ASK = "The path of a text file (.txt, .md, .jsonl) or of a folder with such files. Its text is copied into data/."
 
 
 class CorpusPane(Pane):
-    """A list of corpora, and the facts and the beginning of the one under the cursor."""
+    """A list of corpora, and four views of the one under the cursor."""
 
     TITLE = "Corpus"
     HELP = HELP
+    # The size classes are the screen's, which scoped rules do not see.
+    SCOPED_CSS = False
+    DEFAULT_CSS = """
+    CorpusPane {
+        layout: vertical;
+        & > Listing { height: 1fr; min-height: 3; }
+        & > Views { height: 2fr; }
+    }
+    .-wide CorpusPane { layout: horizontal; }
+    .-wide CorpusPane > Listing { width: 2fr; height: 1fr; }
+    .-wide CorpusPane > Views { width: 3fr; height: 1fr; }
+    """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "choose", "Choose", id="corpus.choose", tooltip="Use this text for the next run"),
-        Binding("a", "add", "Add text", id="corpus.add", tooltip="Add a text file or a folder of them"),
+        Binding("a", "add", "Add text", id="corpus.add", tooltip="Paste, files, web page, data sets, sample"),
+        Binding("p", "prepare", "Prepare", id="corpus.prepare", tooltip="Make tokens for the chosen preset now"),
+        Binding("v", "turn(1)", "View", id="corpus.view", tooltip="Facts, documents, statistics, tokens"),
+        Binding("right", "turn(1)", "Next view", show=False, id="corpus.next_view", tooltip="The next view"),
+        Binding("left", "turn(-1)", "Last view", show=False, id="corpus.last_view", tooltip="The view before"),
+        Binding("slash", "search", "Search", show=False, id="corpus.search", tooltip="Look for words in the documents"),
+        Binding("c", "count", "Count", show=False, id="corpus.count", tooltip="Make the statistics of a large text"),
+        Binding("x", "stop", "Stop", show=False, id="corpus.stop", tooltip="Stop adding or preparing this corpus"),
+        Binding("d", "remove", "Remove", show=False, id="corpus.remove", tooltip="Remove this corpus, after asking"),
+        Binding("u", "undo", "Bring back", show=False, id="corpus.undo", tooltip="Bring back what was removed last"),
     ]
 
-    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
+    def __init__(self, *, id: str | None = None, classes: str | None = None, children: Children | None = None) -> None:
         super().__init__(id=id, classes=classes)
         self.corpora: dict[str, CorpusFacts] = {}
         self.glances: dict[str, Glance] = {}
-        self._adding = False
-        # Where the cursor goes with the next list.
-        self._wanted: str | None = None
-        empty = "There are no corpora. Press a to add a text file, or a folder of them."
-        self.browser = Browser(COLUMNS, "corpora", empty, EXPLAIN)
+        self.asked = children or Children()
+        self.desk = Desk(self, self.asked, self._moved, self.reload)
+        self.listing = Listing(COLUMNS, "There are no corpora. Press a to add text.", EXPLAIN)
+        self.listing.border_title = "corpora"
+        self.views = Views(self._ask, lambda: (self.minigpt.state.corpus, self.minigpt.state.preset))
+        self._wanted: str | None = None  # where the cursor goes with the next list
 
     def compose(self) -> ComposeResult:
-        yield self.browser
+        yield self.listing
+        yield self.views
 
     def shown(self) -> None:
-        self.browser.listing.focus()
-        self._load()
+        self.desk.front = True
+        self.listing.focus()
+        self.reload()
+        self.desk.look()
 
-    def _load(self) -> None:
-        self.in_thread(partial(list_corpora, self.minigpt.workspace, self.minigpt.state.corpus), "corpora")
+    def hidden(self) -> None:
+        self.desk.front = False
 
-    def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
-        group, result = event.worker.group, event.worker.result
-        if event.state is WorkerState.ERROR:
-            self._adding = False
-            self.browser.note(f"not read: {event.worker.error}")
-        elif event.state is WorkerState.SUCCESS and result is not None:
-            if group == "corpora":
-                self._take(result)
-            elif group == "glance":
-                self._take_glance(result)
-            else:
-                self._take_added(result)
+    def on_unmount(self) -> None:
+        self.desk.leave()
 
-    def on_listing_highlighted(self, event: Listing.Highlighted) -> None:
-        self._show_details(top=True)
-        self._look()
+    def _ask(self, arguments: Sequence[str], text: str = "") -> Any:
+        return self.asked.ask(self.minigpt.workspace, arguments, text)
 
-    def on_listing_chosen(self, event: Listing.Chosen) -> None:
-        self.action_choose()
+    # What is shown
 
-    def action_choose(self) -> None:
-        facts = self.corpora.get(self.browser.listing.key or "")
-        if facts is None:
-            return
-        if facts.problem:
-            self.minigpt.tell("This corpus cannot be used", facts.problem)
-            return
-        self.minigpt.choose_corpus(facts.name)
-        self._show_rows()
-        self._show_details()
-
-    def action_add(self) -> None:
-        if self._adding:
-            self.minigpt.tell("One at a time", "A text is being added already: wait until it is in the list.")
-        else:
-            self.app.push_screen(Ask("Add a text", ASK), self._add)
-
-    def _add(self, path: str | None) -> None:
-        if path and path.strip():
-            self._adding = True
-            self.browser.note(f"adding {path.strip()} …")
-            self.in_thread(partial(add_text, self.minigpt.workspace, path.strip()), "add")
-
-    def _take_added(self, added: Corpus | str) -> None:
-        self._adding = False
-        self.browser.note("")
-        if isinstance(added, str):
-            self.minigpt.tell("The text was not added", added)
-            return
-        self.notify(printable(added.note), markup=False)
-        self._wanted = added.name
-        self._load()
+    def reload(self, wanted: str | None = None) -> None:
+        """Read anew what corpora there are; the cursor goes to `wanted`."""
+        self._wanted = wanted or self._wanted
+        work = partial(list_corpora, self.minigpt.workspace, self.minigpt.state.corpus)
+        in_thread(self, work, self._take, self._note, "corpora")
 
     def _take(self, corpora: list[CorpusFacts]) -> None:
         wanted = self._wanted or (None if self.corpora else self.minigpt.state.corpus)
         self._wanted = None
         self.corpora = {facts.name: facts for facts in corpora}
         self.glances.clear()
+        self.views.forget()
         self._show_rows()
         if wanted:
-            self.browser.listing.move_to(wanted)
-        self._show_details()
+            self.listing.move_to(wanted)
+        self._show_current()
         self._look()
+
+    def _moved(self) -> None:
+        self._show_rows()
+        self._show_current()
+
+    def _show_rows(self) -> None:
+        chosen, works = self.minigpt.state.corpus, self.desk.works
+        # One that is being made has no folder yet.
+        known = {**self.corpora, **{name: CorpusFacts(name) for name in works if name not in self.corpora}}
+        rows = [corpus_row(facts, works.get(facts.name), facts.name == chosen) for facts in known.values()]
+        self.listing.set_rows(rows)
+        removed = self.desk.removed
+        self._note(f"removed {removed[-1].name}: u brings it back" if removed else "")
+
+    def _note(self, text: str) -> None:
+        note = printable(text, single_line=True)
+        if str(self.listing.border_subtitle or "") != note:
+            self.listing.border_subtitle = Content(note)
+
+    @property
+    def _current(self) -> CorpusFacts | None:
+        name = self.listing.key or ""
+        return self.corpora.get(name) or (CorpusFacts(name) if name in self.desk.works else None)
+
+    def _show_current(self, top: bool = False) -> None:
+        facts = self._current
+        work = self.desk.works.get(facts.name) if facts is not None else None
+        self.views.show(facts, self.glances.get(facts.name) if facts is not None else None, work, top)
 
     def _look(self) -> None:
         """Have the text's beginning read, unless that was done already."""
-        facts = self.corpora.get(self.browser.listing.key or "")
-        if facts is not None and not facts.problem and facts.name not in self.glances:
-            self.in_thread(partial(look_into, self.minigpt.workspace, facts), "glance")
+        facts = self._current
+        if facts is not None and not facts.problem and facts.name in self.corpora and facts.name not in self.glances:
+            in_thread(self, partial(look_into, self.minigpt.workspace, facts), self._take_glance, self._note, "glance")
 
     def _take_glance(self, glance: Glance) -> None:
         self.glances[glance.name] = glance
-        self._show_details()
+        self._show_current()
 
-    def _show_rows(self) -> None:
-        chosen = self.minigpt.state.corpus
-        self.browser.listing.set_rows(_row(facts, facts.name == chosen) for facts in self.corpora.values())
+    def on_listing_highlighted(self, event: Listing.Highlighted) -> None:
+        self._show_current(top=True)
+        self._look()
 
-    def _show_details(self, top: bool = False) -> None:
-        facts = self.corpora.get(self.browser.listing.key or "")
-        if facts is None:
-            self.browser.show_details(Content(""), Content(""), top)
+    def on_listing_chosen(self, event: Listing.Chosen) -> None:
+        self.action_choose()
+
+    def action_turn(self, by: int) -> None:
+        self.views.turn(by)
+
+    def action_search(self) -> None:
+        if self.views.current != "tokens":
+            self.views.search()
             return
-        glance = self.glances.get(facts.name) or Glance(facts.name)
-        head = _facts(facts, glance, chosen=facts.name == self.minigpt.state.corpus)
-        preview = (
-            Content.styled("It begins:", MUTED) + Content(f"\n{glance.preview}") if glance.preview else Content("")
-        )
-        self.browser.show_details(head, preview, top)
+        question = "A text of your own, to see how it is cut into tokens."
+        self.app.push_screen(Ask("Paint a text", question), lambda text: self.views.tokens.paint(text or ""))
 
+    def action_count(self) -> None:
+        self.views.open("statistics")
+        self.views.count()
 
-def add_text(workspace: Workspace, path: str) -> Corpus | str:
-    """Add the text at a path; return the corpus, or in words why there is none."""
-    try:
-        return add_path(workspace, Path(path).expanduser())
-    except (UserError, JobFailed) as error:
-        return printable(str(error))
-    except (OSError, ValueError, RuntimeError) as error:
-        # A name too long, a NUL in it, the home folder of nobody.
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        return f"Cannot read {printable(path, single_line=True)} ({printable(reason)}): check the path."
+    # What can be done
 
+    def action_choose(self) -> None:
+        facts = self._current
+        if facts is None:
+            return
+        if facts.problem or facts.name not in self.corpora:
+            why = facts.problem or "It is being made: choose it when it is whole."
+            self.minigpt.tell("This corpus cannot be used", why)
+            return
+        self.minigpt.choose_corpus(facts.name)
+        self._moved()
 
-def _row(facts: CorpusFacts, chosen: bool) -> Row:
-    name = Cell(facts.name, "bold")
-    if facts.problem:
-        return Row(facts.name, (name, Cell("-"), Cell("-"), Cell("✗ cannot be used", "$text-error")), chosen)
-    if facts.manifest is None:
-        about = Cell("built in, made on first use", MUTED)
-        return Row(facts.name, (name, Cell(f"about {size(facts.bytes)}", MUTED), Cell("-"), about), chosen)
-    documents = f"{facts.manifest.documents:,}"
-    return Row(facts.name, (name, Cell(size(facts.bytes)), Cell(documents), Cell(facts.kind)), chosen)
+    def action_prepare(self) -> None:
+        facts = self._current
+        if facts is None:
+            return
+        name, preset = facts.name, self.minigpt.state.preset
+        if name in self.desk.works:
+            self.minigpt.tell("One at a time", f"{name} is at work already: {self.desk.works[name].doing}.")
+        elif facts.problem:
+            self.minigpt.tell("This corpus cannot be used", facts.problem)
+        else:
+            self.desk.start("prepare", name, ["corpus", "prepare", name, "--preset", preset])
 
+    def action_stop(self) -> None:
+        facts = self._current
+        work = self.desk.works.get(facts.name) if facts is not None else None
+        if work is None:
+            self.notify("Nothing is being done to this corpus.", markup=False)
+            return
+        what = "Nothing of it is kept." if work.action == "add" else "What is done of it is used the next time."
+        dialog = confirm(f"Stop {work.doing.split()[0]} {work.corpus}?", what, yes="Stop", no="Go on")
+        self.app.push_screen(dialog, lambda answer: self.desk.stop(work) if answer == "yes" else None)
 
-def _facts(facts: CorpusFacts, glance: Glance, chosen: bool) -> Content:
-    remark = f"{MARK} chosen for the next run" if chosen else ""
-    pairs: list[tuple[str, str]] = []
-    manifest = facts.manifest
-    if manifest is not None:
-        documents, talks = manifest.documents, manifest.conversations
-        counted = f"{documents:,} documents, " if documents != 1 else ""
-        counted += f"{talks:,} of them conversations, " if 0 < talks < documents else ""
-        pairs.append(("text", f"{facts.kind}: {counted}{manifest.characters:,} characters ({size(manifest.bytes)})"))
-        pairs += [("from", f"{source.kind}: {source.origin}") for source in manifest.sources]
-        pairs.append(("added", manifest.created[:10]))
-        notes = [note for source in manifest.sources for note in source.notes]
-        pairs += [("tokens", told) for told in glance.shards or (["not made yet"] if glance.preview else [])]
-        return details(facts.name, pairs, *(Content(f"! {printable(note)}") for note in notes), remark=remark)
-    if facts.problem:
-        return details(facts.name, pairs, Content.styled(f"✗ {facts.problem}", "$text-error"), remark=remark)
-    about = "Built in: stories and conversations about a village. It is made when it is first used."
-    return details(SAMPLE, pairs, Content(about), remark=remark)
+    def action_remove(self) -> None:
+        facts = self._current
+        if facts is None:
+            return
+        if facts.name in self.desk.works:
+            self.minigpt.tell("It is at work", f"{facts.name} is being worked on: stop that first with the key x.")
+        elif facts.manifest is None and not (self.minigpt.workspace.data / facts.name).is_dir():
+            self.minigpt.tell("Nothing to remove", "It has no text of its own on this disk.")
+        else:
+            work = partial(users_of, self.minigpt.workspace, facts.name)
+            in_thread(self, work, partial(self._ask_to_remove, facts.name), self._note, "users")
+
+    def _ask_to_remove(self, name: str, users: list[str]) -> None:
+        text = f"{name} leaves the list. The key u brings it back until the app closes; then it is deleted for good."
+        if users:
+            text = (
+                f"The run {', '.join(users)} learns from it now: it goes on to its end, but cannot be resumed later "
+                f"without the text.\n\n{text}"
+            )
+        dialog = confirm("Remove this corpus?", printable(text), yes="Remove", no="Keep")
+        chosen = name == self.minigpt.state.corpus and name != SAMPLE
+        self.app.push_screen(dialog, lambda answer: self.desk.remove(name, chosen) if answer == "yes" else None)
+
+    def action_undo(self) -> None:
+        if self.desk.removed:
+            self.desk.undo()
+        else:
+            self.notify("Nothing was removed since the app was opened.", markup=False)
+
+    # Adding
+
+    def action_add(self) -> None:
+        from tui.corpora.adding import AddMenu
+
+        self.app.push_screen(AddMenu(), self._open_form)
+
+    def _open_form(self, answer: tuple[str, int] | None) -> None:
+        if answer is None:
+            return
+        from tui.corpora.adding import SOURCES, Addition
+        from tui.corpora.forms import form
+
+        taken = [*self.corpora, *self.desk.works]
+
+        def add(addition: Addition | None) -> None:
+            if addition is not None:
+                self._wanted = addition.name
+                self.desk.start("add", addition.name, addition.arguments, addition.scratch)
+
+        self.app.push_screen(form(SOURCES[answer[1]][0], taken, self._ask, self.desk.scratch_folder, Path.cwd()), add)

@@ -14,17 +14,20 @@ import msgspec
 
 from minigpt.errors import printable
 from minigpt.text.corpus import DOCUMENTS, MANIFEST, Manifest
-from minigpt.text.documents import Document, Message, is_jsonl
+from minigpt.text.documents import Document, Message
 from minigpt.text.sources import RESERVED_NAMES
 from minigpt.workspace import Workspace
 
 SAMPLE = RESERVED_NAMES[0]
+SHARDS, STATISTICS = "shards", "statistics.json"
 PREVIEW_CHARACTERS = 3000
 PREVIEW_DOCUMENTS = 12
 _PREVIEW_BYTES = 1 << 16
 _MANIFEST_BYTES = 1 << 20
 _TOKENIZER_BYTES = 1 << 26
 _SHARDS_TOLD = 4
+# What is text as it stands in the file; of other formats `minigpt corpus documents` knows the beginning.
+_READABLE = ("", ".txt", ".text", ".md", ".jsonl")
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class CorpusFacts:
     manifest: Manifest | None = None
     problem: str = ""
     bytes: int = 0  # of its text, in UTF-8
+    tokens: int | None = None  # of its newest shards
 
     @property
     def kind(self) -> str:
@@ -54,6 +58,7 @@ class Glance:
     name: str
     preview: str = ""
     shards: tuple[str, ...] = ()
+    counted: bool = False  # whether its statistics are known already
 
 
 def list_corpora(workspace: Workspace, chosen: str) -> list[CorpusFacts]:
@@ -85,7 +90,7 @@ def _read_manifest(folder: Path) -> CorpusFacts:
     try:
         with path.open("rb") as file:
             manifest = msgspec.toml.decode(file.read(_MANIFEST_BYTES), type=Manifest)
-        return CorpusFacts(folder.name, manifest, bytes=manifest.bytes)
+        return CorpusFacts(folder.name, manifest, bytes=manifest.bytes, tokens=_newest_tokens(folder / SHARDS))
     except OSError as error:
         reason = f"{error.strerror}"
     except (msgspec.DecodeError, UnicodeDecodeError, ValueError, RecursionError) as error:
@@ -99,7 +104,12 @@ def look_into(workspace: Workspace, facts: CorpusFacts) -> Glance:
     if facts.manifest is None:
         return Glance(facts.name, _told(_sample_documents()))
     folder = workspace.data / facts.name
-    return Glance(facts.name, _preview(folder / DOCUMENTS), tuple(_shards(folder / "shards")))
+    return Glance(
+        facts.name,
+        _preview(folder / DOCUMENTS),
+        tuple(_shards(folder / SHARDS)),
+        _is_there(folder / STATISTICS),
+    )
 
 
 def _sample_characters() -> int:
@@ -117,7 +127,7 @@ def _sample_documents() -> Iterable[Document]:
 def _preview(documents: Path) -> str:
     try:
         path = _first_file(documents)
-        if path is None:
+        if path is None or path.suffix.lower() not in _READABLE:
             return ""
         with path.open("rb") as file:
             beginning = file.read(_PREVIEW_BYTES)
@@ -129,7 +139,7 @@ def _preview(documents: Path) -> str:
     except UnicodeDecodeError:
         text = beginning.decode("cp1252", "replace")
     text = text.replace("\r\n", "\n")
-    parsed = list(_documents(text)) if is_jsonl(path) else []
+    parsed = list(_documents(text)) if path.suffix.lower() == ".jsonl" else []
     # One document may be longer than what was read of it.
     return _told(parsed) if parsed else _shortened(printable(text))
 
@@ -181,6 +191,21 @@ class _ShardsRecord(msgspec.Struct):
     splits: dict[str, _Split]
 
 
+def _newest_tokens(folder: Path) -> int | None:
+    """Return how many tokens the newest shards hold, over all splits."""
+    try:
+        manifests = [path / "shards.toml" for path in folder.iterdir() if not path.name.startswith(".")]
+        newest = max(
+            (path for path in manifests if path.is_file()), key=lambda path: path.stat().st_mtime, default=None
+        )
+        if newest is None:
+            return None
+        record = msgspec.toml.decode(newest.read_bytes(), type=_ShardsRecord)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, ValueError, RecursionError):
+        return None
+    return sum(split.tokens for split in record.splits.values())
+
+
 class _Model(msgspec.Struct):
     type: str
     vocab: dict[str, int]
@@ -215,3 +240,11 @@ def _shards(folder: Path) -> Iterable[str]:
         yield f"{tokenizer.told()}: {counts}"
     if len(folders) > _SHARDS_TOLD:
         yield f"and {len(folders) - _SHARDS_TOLD} more"
+
+
+def users_of(workspace: Workspace, corpus: str) -> list[str]:
+    """Return the runs at work that learn from a corpus."""
+    from minigpt.runs import summarise
+    from minigpt.start import running_runs
+
+    return [run for run in running_runs(workspace) if summarise(workspace.checkpoints / run).corpus == corpus]

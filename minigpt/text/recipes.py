@@ -1,0 +1,74 @@
+"""Which tokenizer a corpus gets: one that is given, or one that is learned from its training split."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from minigpt.tasks import Task
+from minigpt.text.splits import SPLITS, SplitPlan
+from minigpt.text.tokenizer import Kind, Tokenizer, choose_kind, fitting_vocab_size
+
+# A BPE or word tokenizer learns from so many characters at most, taken evenly from all of the training split.
+TRAINING_CHARACTERS = 100_000_000
+_SLICE = 65_536
+
+
+@dataclass(frozen=True)
+class TokenizerRecipe:
+    """A tokenizer that is given, or how to train one; `note` says in a sentence which and why."""
+
+    given: Tokenizer | None
+    kind: Kind | None
+    vocab_size: int
+    note: str
+
+    @classmethod
+    def choose(cls, given: Tokenizer | None, kind: str, vocab_size: int, characters: int) -> TokenizerRecipe:
+        if given is not None:
+            return cls(given, None, given.vocab_size, f"Tokenizer: {given.kind}, as given.")
+        chosen, note = choose_kind(kind, characters)
+        if chosen == "char":
+            return cls(None, chosen, 0, note)
+        fitting = fitting_vocab_size(vocab_size, characters) if chosen == "bpe" else vocab_size
+        if fitting < vocab_size:
+            note += f" Its vocabulary is {fitting:,} instead of {vocab_size:,}, because rarer tokens are not learned."
+        return cls(None, chosen, fitting, note)
+
+    @property
+    def key(self) -> Any:
+        """What the tokens depend on."""
+        return self.given.to_json() if self.given else [self.kind, self.vocab_size]
+
+    def make(self, plans: Sequence[SplitPlan], task: Task) -> Tokenizer:
+        """Return the tokenizer, learned from the training splits of all plans where none was given.
+
+        char learns from all splits, so that no character of the validation part is unknown.
+        """
+        if self.given is not None:
+            return self.given
+        assert self.kind is not None
+        characters = sum(plan.characters for plan in plans)
+        splits: Sequence[str] = SPLITS if self.kind == "char" else ("train",)
+        phase = "reading characters" if self.kind == "char" else "training the tokenizer"
+        texts = _watched(itertools.chain.from_iterable(plan.texts(splits) for plan in plans), characters, phase, task)
+        if self.kind != "char":
+            texts = every_nth(texts, -(-characters // TRAINING_CHARACTERS))
+        return Tokenizer.train(self.kind, texts, self.vocab_size)
+
+
+def every_nth(texts: Iterable[str], n: int) -> Iterator[str]:
+    """Yield every n-th part of the texts, in slices small enough to be spread evenly."""
+    slices = (text[i : i + _SLICE] for text in texts for i in range(0, len(text), _SLICE)) if n > 1 else iter(texts)
+    return itertools.islice(slices, 0, None, n)
+
+
+def _watched(texts: Iterable[str], total: int, phase: str, task: Task) -> Iterator[str]:
+    done = 0
+    task.report(phase, 0, total, "characters")
+    for text in texts:
+        yield text
+        done += len(text)
+        task.report(phase, done, total, "characters")

@@ -1,0 +1,143 @@
+"""Writing token shards so that a killed process loses at most one of them.
+
+with ShardWriter(folder, "train", vocab_size) as writer:
+    writer.add(ids)
+    state = writer.sync()      # what a later process needs to go on from here
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO
+
+import msgspec
+import numpy as np
+
+from minigpt.errors import UserError
+from minigpt.text.shards import FORMATS, HEADER_BYTES, SPLITS, shard_header
+from minigpt.text.storage import shown
+
+SHARD_TOKENS = 100_000_000
+_WRITE_BUFFER = 1 << 20
+
+
+class WriterState(msgspec.Struct, frozen=True):
+    """How far a writer has come: whole shards, tokens in the unfinished one, tokens in all."""
+
+    finished: int = 0
+    in_shard: int = 0
+    tokens: int = 0
+
+
+class ShardWriter:
+    """Writes one split's tokens as `train_000000.bin`, `train_000001.bin`, ...
+
+    A shard bears its name only when it is whole. Given the state that `sync` once returned, it goes on from there.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        split: str,
+        vocab_size: int,
+        shard_tokens: int = SHARD_TOKENS,
+        state: WriterState | None = None,
+    ) -> None:
+        """Raises UserError when the files are not what `state` says."""
+        assert split in SPLITS, split
+        assert shard_tokens > 0
+        self._directory = directory
+        self._split = split
+        self._vocab_size = vocab_size
+        self._magic = 20240520 if vocab_size <= 1 << 16 else 20240801
+        self._dtype = FORMATS[self._magic][1]
+        self._shard_tokens = shard_tokens
+        self._file: BinaryIO | None = None
+        state = state or WriterState()
+        self.tokens, self._in_shard = state.tokens, state.in_shard
+        self.paths = [self._path(number) for number in range(state.finished)]
+        if state.in_shard:
+            self._file = self._reopen()
+
+    def add(self, tokens: np.ndarray) -> int:
+        """Append ids (any integer type, each below the vocabulary's size); return how many shards that finished."""
+        assert tokens.size == 0 or (tokens.min() >= 0 and tokens.max() < self._vocab_size), "id outside the vocabulary"
+        tokens = tokens.astype(self._dtype, copy=False)
+        before = len(self.paths)
+        while tokens.size:
+            if self._file is None:
+                self._file = self._begin()
+            part = tokens[: self._shard_tokens - self._in_shard]
+            self._file.write(np.ascontiguousarray(part).data)
+            self._in_shard += part.size
+            self.tokens += part.size
+            tokens = tokens[part.size :]
+            if self._in_shard == self._shard_tokens:
+                self._finish()
+        return len(self.paths) - before
+
+    def sync(self) -> WriterState:
+        """Bring everything to the disk and return the state from which a later writer can go on."""
+        if self._file is not None:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        return WriterState(len(self.paths), self._in_shard, self.tokens)
+
+    def close(self) -> None:
+        """Finish the last shard; a split without tokens has no file."""
+        if self._file is not None:
+            self._finish()
+
+    def __enter__(self) -> ShardWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        elif self._file is not None:
+            # On a full disk closing fails like the write before it, whose error is the one to tell.
+            try:
+                self._file.close()
+            except OSError:
+                pass
+
+    def _path(self, number: int) -> Path:
+        return self._directory / f"{self._split}_{number:06d}.bin"
+
+    def _unfinished(self) -> Path:
+        return self._path(len(self.paths)).with_suffix(".bin.part")
+
+    def _begin(self) -> BinaryIO:
+        file = self._unfinished().open("wb", buffering=_WRITE_BUFFER)
+        file.write(bytes(HEADER_BYTES))
+        self._in_shard = 0
+        return file
+
+    def _reopen(self) -> BinaryIO:
+        path, length = self._unfinished(), HEADER_BYTES + self._in_shard * self._dtype.itemsize
+        finished = self._path(len(self.paths))
+        if not path.exists() and finished.exists():
+            finished.rename(path)  # it was finished after the state was taken
+        if not path.exists() or path.stat().st_size < length:
+            raise UserError(f"The unfinished shard {shown(path)} is shorter than it was: it is made again.")
+        file = path.open("r+b", buffering=_WRITE_BUFFER)
+        file.truncate(length)
+        file.seek(length)
+        return file
+
+    def _finish(self) -> None:
+        assert self._file is not None
+        self._file.seek(0)
+        self._file.write(shard_header(self._magic, self._in_shard))
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        self._file = None
+        path = self._path(len(self.paths))
+        self._unfinished().rename(path)
+        self.paths.append(path)
+        self._in_shard = 0

@@ -1,0 +1,95 @@
+"""Which run to go on with, from which checkpoint, and where."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from minigpt.errors import UserError
+from minigpt.jobs import EVENTS, EventReader, is_running
+from minigpt.runs import CONFIG, find_run, list_runs, new_run_name, resume_checkpoint
+from minigpt.training.turns import Turn
+from minigpt.workspace import Workspace
+
+RESUMABLE = ("interrupted", "crashed", "failed")
+
+
+def run_to_resume(workspace: Workspace, target: str | None, turn: Turn | None = None) -> Path:
+    """Return the directory of the run to go on with; raises UserError when there is none or it is training.
+
+    A run that has waited for its `turn` is locked by this process.
+    """
+    if target is not None and is_file(target):
+        directory = Path(target).expanduser().absolute().parent
+    elif target is not None:
+        directory = find_run(workspace, target)
+    else:
+        runs = (workspace.run_directory(run.run) for run in list_runs(workspace) if run.state in RESUMABLE)
+        newest = next((run for run in runs if resume_checkpoint(run) is not None), None)
+        if newest is None:
+            raise UserError("No run was interrupted: name the one to go on with, --resume RUN (`minigpt runs list`).")
+        directory = newest
+    if is_running(directory) and (turn is None or turn.directory != directory):
+        raise UserError(
+            f"The run {directory.name} is training right now: watch it with `minigpt runs watch {directory.name}`."
+        )
+    return directory
+
+
+def is_file(target: str) -> bool:
+    """Whether what is to be resumed is named by a checkpoint file, rather than by its run."""
+    return target.endswith(".pt") or Path(target).is_file()
+
+
+def checkpoint_to_resume(workspace: Workspace, target: str | None, turn: Turn | None = None) -> Path:
+    """Return the checkpoint to go on from: the one named, or the run's that is furthest on. Raises UserError."""
+    directory = run_to_resume(workspace, target, turn)
+    if target is not None and is_file(target):
+        return Path(target).expanduser().absolute()
+    checkpoint = resume_checkpoint(directory)
+    if checkpoint is None:
+        raise UserError(
+            f"The run {directory.name} ended before its first checkpoint: start anew with {fork_command(directory)}."
+        )
+    return checkpoint
+
+
+def directory_to_go_on_in(workspace: Workspace, path: Path, step: int, say: Callable[[str], None]) -> Path:
+    """Return the checkpoint's own run; a new one where that would overwrite a later part of the run, or is no run."""
+    from minigpt.model.checkpoint import load  # torch is not needed to know which run is meant
+
+    directory = path.parent
+    if (directory / EVENTS).exists():
+        latest = resume_checkpoint(directory)
+        if latest is None or latest.samefile(path) or load(latest).step <= step:
+            return directory
+    stem = directory.name if (directory / EVENTS).exists() else path.stem
+    own = workspace.run_directory(new_run_name(workspace, stem))
+    say(f"Going on from step {step:,} in a new run, {own.name}: {directory.name} stays as it is.")
+    return own
+
+
+def fork_command(directory: Path) -> str:
+    """Return the command that starts a new run with the settings of this one."""
+    return f"`minigpt train --config {shlex.quote(str(directory / CONFIG))}`"
+
+
+def acknowledgements(directory: Path) -> list[dict[str, Any]]:
+    """Return what the run has said to commands so far, oldest first."""
+    found = []
+    with EventReader(directory / EVENTS) as reader:
+        while True:
+            found += [event for event in reader.poll() if event.get("type") == "command"]
+            if reader.at_end:
+                return found
+
+
+def recorded_preset(directory: Path) -> str:
+    """Return the preset that the run was started with, or nothing where it does not tell."""
+    with EventReader(directory / EVENTS) as reader:
+        for event in reader.poll():
+            if event.get("type") == "start":
+                return str(event.get("preset") or "")
+    return ""
