@@ -13,6 +13,7 @@ from minigpt.cli.main import say
 from minigpt.cli.tasks import run_as_task
 from minigpt.errors import UserError, printable
 from minigpt.tasks import NOBODY, Task
+from minigpt.text.advice import refuse_tiny
 from minigpt.text.catalogue import Entry, catalogue, entry
 from minigpt.text.corpora import SAMPLE, sample_source
 from minigpt.text.corpus import MANIFEST, Corpus, Source
@@ -66,8 +67,9 @@ def run_add(options: argparse.Namespace) -> Corpus | int:
     name, specs = (given[0], given[1:]) if len(given) > 1 else ("", given)
     if not name:
         if _is_plain_path(specs[0]) and not options.extend:
+            path = Path(specs[0]).expanduser()
             return run_as_task(
-                options, "add", f"add {specs[0]}", lambda task: add_path(workspace, Path(specs[0]).expanduser(), task)
+                options, "add", f"add {specs[0]}", lambda task: add_path(workspace, path, task, refuse_tiny)
             )
         name = _name_for(specs[0])
     directory = workspace.corpus_directory(name)
@@ -84,7 +86,7 @@ def run_add(options: argparse.Namespace) -> Corpus | int:
             sources = [source_of(spec, options, workspace, folder / str(i), task) for i, spec in enumerate(specs)]
             if there:
                 return Corpus.open(directory).extended(sources, task)
-            return Corpus.create(workspace, name, sources, task)
+            return Corpus.create(workspace, name, sources, task, refuse_tiny)
 
         return run_as_task(options, f"add-{name}", f"add {name}", work)
 

@@ -8,7 +8,7 @@ data/<name>/tokenizer.json  of a corpus that came as tokens: the tokenizer that 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -22,6 +22,7 @@ from minigpt.errors import UserError
 from minigpt.tasks import NOBODY, Task
 from minigpt.text.counting import count_files, count_tokens
 from minigpt.text.documents import Document, Message, is_plain_text, read_documents, read_text_blocks
+from minigpt.text.hub_parts import PROGRESS
 from minigpt.text.reading import Passed, Reading
 from minigpt.text.storage import atomic_directory, shown, write_file
 from minigpt.workspace import Workspace
@@ -34,6 +35,7 @@ __all__ = ["Corpus", "CorpusExists", "Document", "Manifest", "Message", "Source"
 MANIFEST = "corpus.toml"
 DOCUMENTS = "documents"
 TOKENIZER = "tokenizer.json"
+STREAMED = ("huggingface", "list")  # kinds of sources that can go on where a killed process stopped
 TOKENS = "tokens"  # the kind of a source whose files are token shards
 
 
@@ -97,22 +99,34 @@ class Corpus:
         return self.manifest.name
 
     @classmethod
-    def create(cls, workspace: Workspace, name: str, sources: Source | Sequence[Source], task: Task = NOBODY) -> Corpus:
+    def create(
+        cls,
+        workspace: Workspace,
+        name: str,
+        sources: Source | Sequence[Source],
+        task: Task = NOBODY,
+        check: Callable[[int], None] | None = None,
+    ) -> Corpus:
         """Make the corpus `name` from its sources; nothing lies under its name before it is whole.
 
-        Raises UserError when the name is taken (CorpusExists) or the sources hold no text.
+        A stream goes on where a killed process stopped. `check` is given the number of characters and may raise. Raises
+        UserError when the name is taken (CorpusExists) or the sources hold no text.
         """
         directory = workspace.corpus_directory(name)
         workspace.require_writable()
         if directory.exists():
             raise _exists(directory)
+        sources = sources if isinstance(sources, Sequence) else [sources]
+        resumable = len(sources) == 1 and sources[0].kind in STREAMED
         try:
-            with atomic_directory(directory) as building:
+            with atomic_directory(directory, PROGRESS if resumable else "") as building:
                 documents = building / DOCUMENTS
-                documents.mkdir()
-                records = _write(documents, sources if isinstance(sources, Sequence) else [sources], task)
+                documents.mkdir(exist_ok=True)
+                records = _write(documents, sources, task)
                 with _named_as_the_user_knows(documents, records):
                     manifest = _manifest(building, name, records, task)
+                if check is not None:
+                    check(manifest.characters)
                 _write_manifest(building, manifest)
         except FileExistsError as error:
             raise _exists(directory) from error

@@ -102,7 +102,8 @@ def count_files(files: Sequence[tuple[str, Path, Reading]], task: Task) -> Count
     if passed.count:
         examples = "; ".join(passed.examples)
         more = " and so on" if passed.count > len(passed.examples) else ""
-        count.notes.append(f"{passed.count:,} rows could not be used and were passed over: {examples}{more}.")
+        rows = "One row or line" if passed.count == 1 else f"{passed.count:,} rows or lines"
+        count.notes.append(f"{rows} could not be used, passed over: {examples}{more}.")
     return count
 
 

@@ -65,7 +65,9 @@ def open_url(
     Raises Unreachable with the reason in words: a URL that cannot be one, no network, no such server or page, a
     refusal, a circle of redirects; TooLarge when the server says that more will come than the limits allow.
     """
-    connection = Connection(url, allow_private, limits.connect_seconds, limits.slow_seconds, limits.redirects)
+    # Whoever waits gives up a silent server first, and knows better what to say of it.
+    silence = limits.slow_seconds + 1
+    connection = Connection(url, allow_private, limits.connect_seconds, silence, limits.redirects)
     worker = Worker()
     try:
         yield Reply(connection, worker, limits, watch)

@@ -22,7 +22,8 @@ PART_BYTES = 256_000_000
 # What stays free, so that the machine remains usable.
 SPARE_BYTES = 200_000_000
 _CHECK_BYTES = 32_000_000
-_PROGRESS = ".progress.json"
+# A folder that holds it can be gone on with.
+PROGRESS = ".progress.json"
 
 
 class Progress(msgspec.Struct):
@@ -73,12 +74,12 @@ class JsonlParts:
         if self._in_part >= PART_BYTES:
             self._close_part()
             self.progress.state = state
-            write_file(self._folder / _PROGRESS, self._encoder.encode(self.progress))
+            write_file(self._folder / PROGRESS, self._encoder.encode(self.progress))
 
     def finish(self) -> None:
         """Close the last part; only parts are left in the folder."""
         self._close_part()
-        (self._folder / _PROGRESS).unlink(missing_ok=True)
+        (self._folder / PROGRESS).unlink(missing_ok=True)
 
     def close(self) -> None:
         """Leave the whole parts as they are, for a later attempt."""
@@ -125,7 +126,7 @@ def _kept_progress(folder: Path, stream: str) -> Progress:
     """Return how far an earlier attempt came; what it left unfinished, or left of another stream, is removed."""
     progress = None
     try:
-        progress = msgspec.json.decode((folder / _PROGRESS).read_bytes(), type=Progress)
+        progress = msgspec.json.decode((folder / PROGRESS).read_bytes(), type=Progress)
     except (FileNotFoundError, msgspec.DecodeError):
         pass
     if progress is None or progress.stream != stream:

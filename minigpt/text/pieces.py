@@ -17,8 +17,8 @@ LLAMA3_PATTERN = QWEN2_PATTERN.replace(r"\p{N}|", r"\p{N}{1,3}|")
 # Pieces of this many characters are fastest; one long string takes ten times as long.
 PIECE = 65_536
 BATCH = 32 * PIECE
-# No piece is longer, so that a text without any place to cut does not fill the memory.
-LONGEST_PIECE = 1 << 20
+# No piece is longer: a text without any place to cut is not held whole, and the library needs 200 bytes a character.
+LONGEST_PIECE = 4 * PIECE
 
 # Where a text may be cut without changing its tokens: after newlines with a non-space on both sides (GPT-2's pattern
 # allows only a single one), or, where none comes, between a letter and a space that a letter follows.

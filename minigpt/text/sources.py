@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -170,11 +170,13 @@ class DocumentSource:
         return SourceRecord(self.kind, self.origin)
 
 
-def add_path(workspace: Workspace, path: Path, task: Task = NOBODY) -> Corpus:
+def add_path(
+    workspace: Workspace, path: Path, task: Task = NOBODY, check: Callable[[int], None] | None = None
+) -> Corpus:
     """Return the corpus of a file or folder, adding it under its stem when it is not there yet.
 
     A corpus of that name with the same content is reused; with other content the name gets -2, -3, ...;
-    the corpus's note says which. Raises UserError as `PathSource` does.
+    the corpus's note says which. Raises UserError as `PathSource` and `Corpus.create` do.
     """
     source = PathSource(path)
     wanted = corpus_name(path)
@@ -190,7 +192,7 @@ def add_path(workspace: Workspace, path: Path, task: Task = NOBODY) -> Corpus:
                 return corpus.with_note(f"{shown(path)} is the corpus {name} already.")
         elif not directory.exists():
             try:
-                corpus = Corpus.create(workspace, name, source, task)
+                corpus = Corpus.create(workspace, name, source, task, check)
             except CorpusExists:
                 continue  # made by another process meanwhile: look again
             taken = "" if number == 1 else f", because the name {wanted} is taken"

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from minigpt.errors import JobFailed, printable
+from minigpt.errors import JobFailed, UserError, printable
 
 
 def shown(path: Path) -> str:
@@ -35,15 +35,16 @@ def write_file(path: Path, data: bytes) -> None:
 
 
 @contextmanager
-def atomic_directory(final: Path) -> Iterator[Path]:
+def atomic_directory(final: Path, kept: str = "") -> Iterator[Path]:
     """Build a directory beside `final`; at the end it is fsync'ed and renamed, after an error removed.
 
-    What a killed process left behind is removed by the next one that builds the same directory. Raises
-    FileExistsError when `final` came to exist meanwhile and JobFailed when the disk is full.
+    What a killed process left behind is removed by the next one that builds the same directory, but for a directory
+    that holds a file of the name `kept`: that one is handed out again, to go on with. Raises FileExistsError when
+    `final` came to exist meanwhile, UserError when another process goes on with it and JobFailed when the disk is full.
     """
     final.parent.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(final)
-    building, lock = _locked_directory(final)
+    _remove_leftovers(final, kept)
+    building, lock = (_locked_leftover(final) if kept else None) or _locked_directory(final)
     try:
         yield building
         fsync_tree(building)
@@ -59,8 +60,24 @@ def atomic_directory(final: Path) -> Iterator[Path]:
             raise JobFailed(f"The disk is full: free some space for {shown(final)} and start again.") from error
         raise
     finally:
-        shutil.rmtree(building, ignore_errors=True)
+        if not (kept and any(building.rglob(kept))):
+            shutil.rmtree(building, ignore_errors=True)
         os.close(lock)
+
+
+def _locked_leftover(final: Path) -> tuple[Path, int] | None:
+    """Return what an earlier process left to go on with, locked; raises UserError when another does that already."""
+    for building in final.parent.glob(f".{final.name}.*.part"):
+        lock = os.open(building, os.O_RDONLY)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(lock)
+            raise UserError(
+                f"{shown(final)} is being made by another process: wait for it, or choose another name."
+            ) from error
+        return building, lock
+    return None
 
 
 def _locked_directory(final: Path) -> tuple[Path, int]:
@@ -79,7 +96,7 @@ def _locked_directory(final: Path) -> tuple[Path, int]:
         os.close(lock)
 
 
-def _remove_leftovers(final: Path) -> None:
+def _remove_leftovers(final: Path, kept: str) -> None:
     for leftover in final.parent.glob(f".{final.name}.*.part"):
         try:
             lock = os.open(leftover, os.O_RDONLY)
@@ -87,7 +104,8 @@ def _remove_leftovers(final: Path) -> None:
             continue
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(leftover, ignore_errors=True)
+            if not (kept and any(leftover.rglob(kept))):
+                shutil.rmtree(leftover, ignore_errors=True)
         except BlockingIOError:
             pass  # its builder lives
         finally:

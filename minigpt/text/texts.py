@@ -8,13 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from minigpt.config import Config
 from minigpt.errors import UserError, printable
-from minigpt.runs import find_run
 from minigpt.tasks import NOBODY, Task
-from minigpt.text.building import TOKENIZER_FILE
 from minigpt.text.corpora import resolve
 from minigpt.text.corpus import Corpus
 from minigpt.text.mixture import Mixture, parse_mixture
@@ -22,6 +19,7 @@ from minigpt.text.prepare import Prepared, prepare_for, train_tokenizer
 from minigpt.text.shards import TokenSplit
 from minigpt.text.storage import shown
 from minigpt.text.tokenizer import Tokenizer
+from minigpt.text.tokenizer_facts import tokenizer_path
 from minigpt.text.windows import Windows
 from minigpt.workspace import Workspace
 
@@ -103,6 +101,17 @@ class Texts:
             end_of_text=end_of_text if settings.shuffle_documents else None,
         )
 
+    @property
+    def notes(self) -> list[str]:
+        """What is to be said of the tokenizer, and of what cleaning has left out."""
+        several = len(self.prepared) > 1
+        cleaned = [
+            f"{prepared.corpus.name}: {note}" if several else note
+            for prepared in self.prepared
+            for note in prepared.notes
+        ]
+        return [f"{self.note} Vocabulary: {self.tokenizer.vocab_size:,} tokens.", *cleaned]
+
     def split(self, name: str, first: int | None = None) -> TokenSplit:
         """Return one split of all corpora together.
 
@@ -156,19 +165,6 @@ def _joint_tokenizer(corpora: Sequence[Corpus], config: Config, task: Task) -> t
         if own is not None:
             return own, f"Tokenizer: {own.kind}, which {printable(corpus.name)} came with."
     return train_tokenizer(corpora, config, task)
-
-
-def tokenizer_path(workspace: Workspace, name: str) -> Path:
-    """Return the tokenizer.json that `tokenizer.file` means: the file of that path, else that of a run."""
-    path = Path(name).expanduser()
-    try:
-        if path.is_file():
-            return path.absolute()
-    except OSError:  # longer than any path
-        pass
-    if path.name != name or path.suffix == ".json":
-        raise UserError(f"tokenizer.file: there is no file {shown(path)}: name a tokenizer.json, or a run.")
-    return find_run(workspace, name) / TOKENIZER_FILE
 
 
 def joint_name(corpora: Sequence[Corpus]) -> str:

@@ -13,7 +13,7 @@ import io
 import zlib
 from collections.abc import Iterable, Iterator
 from itertools import chain
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from minigpt.errors import UserError
 
@@ -27,6 +27,10 @@ _PIECE_BYTES = 1 << 20
 
 class Damaged(UserError):
     """Packed bytes that cannot be unpacked."""
+
+
+class _Stream(Protocol):
+    def read1(self, size: int, /) -> bytes: ...
 
 
 class _BlockFile(io.RawIOBase):
@@ -74,7 +78,7 @@ def with_head(blocks: Iterable[bytes], length: int) -> tuple[bytes, Iterator[byt
     return head, chain([head], remaining)
 
 
-def _opened(packed: io.BufferedReader, head: bytes) -> IO[bytes]:
+def _opened(packed: io.BufferedReader, head: bytes) -> _Stream:
     if head.startswith(GZIP):
         return gzip.GzipFile(fileobj=packed, mode="rb")
     if head.startswith(ZSTD):
@@ -85,7 +89,7 @@ def _opened(packed: io.BufferedReader, head: bytes) -> IO[bytes]:
     return packed
 
 
-def _read(stream: IO[bytes]) -> bytes:
+def _read(stream: _Stream) -> bytes:
     if isinstance(stream, io.BufferedReader):
         return stream.read1(_PIECE_BYTES)
     if isinstance(stream, gzip.GzipFile):

@@ -14,8 +14,9 @@ from minigpt.model.gpt import GPTConfig
 from minigpt.text.corpus import Corpus
 from minigpt.text.mixture import Mixture
 from minigpt.text.prepare import Prepared
-from minigpt.text.texts import Texts, find_corpora, joint_hash, joint_name, tokenizer_path
+from minigpt.text.texts import Texts, find_corpora, joint_hash, joint_name
 from minigpt.text.tokenizer import KINDS
+from minigpt.text.tokenizer_facts import tokenizer_path
 from minigpt.text.windows import Windows
 from minigpt.training.plan import Plan
 from minigpt.training.resuming import fork_command
@@ -51,7 +52,7 @@ def resolved(workspace: Workspace, config: Config, texts: Texts, shape: GPTConfi
     weights = [entry.rpartition(":")[2] for entry in config.corpus.mixture]
     mixture = [f"{name}:{weight}" for name, weight in zip(names, weights, strict=True)] if weights else []
     tokenizer, kind = config.tokenizer, texts.tokenizer.kind
-    file = str(tokenizer_path(workspace, tokenizer.file)) if tokenizer.file else ""
+    file = str(tokenizer_path(workspace, tokenizer.file).absolute()) if tokenizer.file else ""
     return msgspec.structs.replace(
         config,
         corpus=msgspec.structs.replace(config.corpus, name=texts.name if mixture else names[0], mixture=mixture),

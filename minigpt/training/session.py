@@ -75,7 +75,8 @@ class Session:
                 f"There is a run {run!r} already: choose another --run name, or go on with it by --resume {run}."
             )
         texts = gather(workspace, told_corpora(workspace, config, say), config)
-        say(f"{texts.note} Vocabulary: {texts.tokenizer.vocab_size:,} tokens.")
+        for note in texts.notes:
+            say(note)
         settings = config.training
         device = choose(settings.device, settings.precision, settings.threads)
         tune_process(device)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
@@ -9,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from minigpt.errors import JobFailed, UserError
-from minigpt.text.corpus import Corpus, Document, Message
-from minigpt.text.sources import DocumentSource, add_path
+from minigpt.tasks import Cancelled, Task
+from minigpt.text.corpus import Corpus, Document, Message, SourceRecord
+from minigpt.text.reading import Reading
+from minigpt.text.sources import DocumentSource, PathSource, StreamSource, add_path
 from minigpt.workspace import Workspace
 
 
@@ -99,7 +102,7 @@ def test_a_bad_line_is_passed_over_and_told(workspace: Workspace, tmp_path: Path
     path = write(tmp_path / "bad.jsonl", '{"text": "fine"}\n' * 9 + line + "\n")
     corpus = add_path(workspace, path)
     assert corpus.manifest.documents == 9
-    assert "1 rows could not be used and were passed over: bad.jsonl, line 10: " in corpus.note
+    assert "One row or line could not be used, passed over: bad.jsonl, line 10: " in corpus.note
 
 
 def test_a_folder_gives_its_text_files_sorted(workspace: Workspace, tmp_path: Path) -> None:
@@ -242,3 +245,61 @@ def test_what_another_process_is_building_is_left_alone(workspace: Workspace) ->
         Corpus.create(workspace, "text", DocumentSource("test", "outer", documents()))
     assert [document.text for document in Corpus.open(workspace.data / "text").documents()] == ["inner"]
     assert leftovers(workspace) == ["text"]
+
+
+class Stream:
+    """A source in parts, whose process is stopped in the second attempt's first part or not at all."""
+
+    kind, origin = "list", "somewhere"
+
+    def __init__(self, error: Exception | None) -> None:
+        self.error = error
+        self.found: list[str] = []
+
+    def write(self, folder: Path, task: Task) -> SourceRecord:
+        self.found = sorted(path.name for path in folder.iterdir())
+        write(folder / f"part-{len(self.found)}.jsonl", '{"text": "a part of it"}\n')
+        write(folder / ".progress.json", "{}")
+        if self.error:
+            raise self.error
+        (folder / ".progress.json").unlink()
+        return SourceRecord(self.kind, self.origin)
+
+
+def test_a_stream_goes_on_where_it_was_stopped(workspace: Workspace) -> None:
+    with pytest.raises(Cancelled):
+        Corpus.create(workspace, "stream", Stream(Cancelled()))
+    again = Stream(None)
+    corpus = Corpus.create(workspace, "stream", again)
+    assert again.found == [".progress.json", "part-0.jsonl"]
+    assert corpus.manifest.documents == 2
+    assert leftovers(workspace) == ["stream"]
+
+
+def test_more_can_be_added_and_what_was_there_stays_as_it_was(workspace: Workspace, tmp_path: Path) -> None:
+    corpus = add_path(workspace, write(tmp_path / "a.txt", "first"))
+    more = [PathSource(write(tmp_path / "b.txt", "second")), PathSource(write(tmp_path / "c.txt", "third"))]
+    corpus.extended(more)
+    again = Corpus.open(corpus.directory)
+    assert [document.text for document in again.documents()] == ["first", "second", "third"]
+    assert [source.origin for source in again.manifest.sources] == [str(tmp_path / f"{name}.txt") for name in "abc"]
+    assert again.note == ""
+
+
+def test_several_sources_make_one_corpus(workspace: Workspace, tmp_path: Path) -> None:
+    sources = [
+        StreamSource(io.BytesIO(b"one line\nanother\n"), reading=Reading("line")),
+        PathSource(write(tmp_path / "rows.csv", "story,n\nfrom a table,1\n")),
+    ]
+    corpus = Corpus.create(workspace, "both", sources)
+    assert [document.text for document in corpus.documents()] == ["one line", "another", "from a table"]
+    assert [source.reading for source in corpus.manifest.sources] == [Reading("line"), Reading("field", "story")]
+
+
+def test_a_source_may_be_refused_for_what_it_holds(workspace: Workspace, tmp_path: Path) -> None:
+    def refuse(characters: int) -> None:
+        raise UserError(f"only {characters}")
+
+    with pytest.raises(UserError, match="only 5"):
+        add_path(workspace, write(tmp_path / "a.txt", "first"), check=refuse)
+    assert leftovers(workspace) == []

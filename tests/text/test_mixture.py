@@ -262,7 +262,7 @@ def test_a_tokenizer_may_be_given(two: Workspace) -> None:
 
 
 def test_a_tokenizer_file_that_is_not_there_is_refused(two: Workspace) -> None:
-    with pytest.raises(UserError, match=r"tokenizer\.file: there is no file .*missing\.json"):
+    with pytest.raises(UserError, match=r"'missing\.json' is no tokenizer"):
         texts_of(two, config_of(two, tokenizer__file="missing.json"))
 
 

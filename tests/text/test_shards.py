@@ -42,7 +42,7 @@ def test_an_unfinished_shard_never_bears_its_name(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError), ShardWriter(tmp_path, "test", 100) as failing:
         failing.add(np.arange(6))
         raise RuntimeError
-    assert list(tmp_path.glob("test*")) == []
+    assert list(tmp_path.glob("test*.bin")) == []
 
 
 def test_a_split_without_tokens_has_no_file(tmp_path: Path) -> None:

@@ -7,16 +7,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from textual.content import Content
 from textual.pilot import Pilot
-from textual.widgets import Button, Input
+from textual.widgets import Button
 
+from minigpt.errors import UserError
 from minigpt.tasks import Cancelled, TaskProcess
-from tests.tui.scene import HARMLESS, HOSTILE, Scene, app_of, dialog, on_screen, press, screen, settled, until
+from minigpt.text.sources import add_path
+from tests.tui.corpus_app import CorpusApp, answer, dialog, keys, line_of, pane, press, screen, settled, until
+from tests.tui.corpus_app import opened as shown
+from tests.tui.scene import HARMLESS, HOSTILE, Scene
 from tui.corpora.page import Page, TextReader
 from tui.corpora.tasks import OWED
-from tui.panes.corpus import CorpusPane
-from tui.widgets.listing import Listing
+from tui.state import UIState
 
 WORDS = ("moon", "river", "winter", "stone")
 
@@ -34,35 +36,16 @@ def stories(scene: Scene, count: int = 120, name: str = "stories") -> None:
     source = scene.workspace.root / f"{name}.jsonl"
     rows = [{"text": f"Story {number} of the {WORDS[number % 4]}. " + "word " * number} for number in range(count)]
     source.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    from minigpt.text.sources import add_path
-
     add_path(scene.workspace, source)
 
 
 def opened(scene: Scene, corpus: str = "tale", size: tuple[int, int] = (120, 40)):
-    app = scene.app()
-    app.state.pane, app.state.corpus = "corpus", corpus
-    return on_screen(scene, size, app=app)
+    return shown(scene.workspace, scene.children, corpus, size)
 
 
-def pane(pilot: Pilot[None]) -> CorpusPane:
-    found = app_of(pilot).pane("corpus")
-    assert isinstance(found, CorpusPane)
-    return found
-
-
-def keys(pilot: Pilot[None]) -> list[str]:
-    return [row.key for row in pane(pilot).listing.rows]
-
-
-def line_of(pilot: Pilot[None], name: str) -> str:
-    listing = pane(pilot).listing
-    return listing.render_line(keys(pilot).index(name) + 1 - listing.scroll_offset.y).text
-
-
-async def answer(pilot: Pilot[None], name: str) -> None:
-    pilot.app.screen.query_one(f"#{name}", Button).press()
-    await settled(pilot)
+def state(pilot: Pilot[None]) -> UIState:
+    assert isinstance(pilot.app, CorpusApp)
+    return pilot.app.state
 
 
 def task(scene: Scene, label: str, title: str, owed: bool = True) -> TaskProcess:
@@ -85,7 +68,7 @@ async def test_every_corpus_is_listed_with_size_documents_and_tokens(scene: Scen
     (shards / "shards.toml").write_text("[splits.train]\ntokens = 12000\n[splits.validation]\ntokens = 345\n")
     async with opened(scene) as pilot:
         assert keys(pilot) == ["sample", "stories", "tale"]
-        assert line_of(pilot, "stories").split()[1:6] == ["41.5", "kB", "120", "12.3k", "texts"]
+        assert line_of(pilot, "stories").split()[1:6] == ["38.5", "kB", "120", "12.3k", "texts"]
         assert line_of(pilot, "tale").split()[:2] == ["›●", "tale"]
 
 
@@ -121,7 +104,7 @@ async def test_a_large_text_is_counted_only_when_asked(scene: Scene, monkeypatch
     async with opened(scene) as pilot:
         await press(pilot, "v", "v")
         assert "the key c counts it" in screen(pilot)
-        assert scene.children.asked == []
+        assert not any(asked[1] == "stats" for asked in scene.children.asked)
         await press(pilot, "c")
         assert "different ones" in screen(pilot)
 
@@ -208,7 +191,7 @@ async def test_statistics_have_a_bar_for_each_range_of_lengths(scene: Scene) -> 
     stories(scene)
     async with opened(scene, "stories") as pilot:
         await press(pilot, "v", "v")
-        bars = {line.split()[-2].count("━") for line in screen(pilot).splitlines() if "━" in line}
+        bars = {line.count("━") for line in screen(pilot).splitlines() if "━" in line}
         assert len(bars) > 1
         assert "300-999" in screen(pilot)
 
@@ -282,8 +265,6 @@ async def test_a_task_of_another_session_is_found_and_followed_to_its_end(scene:
 
 @pytest.mark.asyncio
 async def test_a_failure_is_told_once_with_what_to_do(scene: Scene) -> None:
-    from minigpt.errors import UserError
-
     with pytest.raises(UserError), task(scene, "add-far", "add far"):
         raise UserError("example.org did not answer: try again later.")
     async with opened(scene) as pilot:
@@ -298,8 +279,6 @@ async def test_a_failure_is_told_once_with_what_to_do(scene: Scene) -> None:
 
 @pytest.mark.asyncio
 async def test_missing_credentials_tell_the_steps(scene: Scene) -> None:
-    from minigpt.errors import UserError
-
     class CredentialsMissing(UserError):
         """As the hub's source raises it."""
 
@@ -313,16 +292,14 @@ async def test_missing_credentials_tell_the_steps(scene: Scene) -> None:
 
 @pytest.mark.asyncio
 async def test_what_fails_while_one_is_elsewhere_waits_until_one_is_back(scene: Scene) -> None:
-    from minigpt.errors import UserError
-
     async with opened(scene) as pilot:
-        await press(pilot, "3")
+        pane(pilot).hidden()
         with pytest.raises(UserError), task(scene, "add-far", "add far"):
             raise UserError("No.")
         pane(pilot).desk.look()
         await settled(pilot)
         assert dialog(pilot) == ""
-        await press(pilot, "2")
+        pane(pilot).shown()
         await until(pilot, lambda: "far: No." in dialog(pilot))
 
 
@@ -365,10 +342,10 @@ async def test_a_corpus_is_removed_after_asking_and_brought_back_by_one_key(scen
         await answer(pilot, "yes")
         assert keys(pilot) == ["sample"]
         assert "u brings it back" in screen(pilot)
-        assert app_of(pilot).state.corpus == "sample"
+        assert state(pilot).corpus == "sample"
         await press(pilot, "u")
         assert keys(pilot) == ["sample", "tale"]
-        assert app_of(pilot).state.corpus == "tale"
+        assert state(pilot).corpus == "tale"
     assert scene.children.left == []
 
 
@@ -408,31 +385,11 @@ async def test_leaving_does_not_wait_for_a_child(scene: Scene) -> None:
         assert pane(pilot).views.current == "statistics"
 
 
-def test_a_page_marks_what_was_searched() -> None:
-    from textual.app import App, ComposeResult
-
-    from tui.corpora.wrapping import plain
-
-    class Alone(App[None]):
-        def compose(self) -> ComposeResult:
-            yield Page()
-
-    async def run() -> None:
-        app = Alone()
-        async with app.run_test(size=(30, 5)) as pilot:
-            page = app.query_one(Page)
-            page.show(plain("line\n" * 50 + "here is the needle, see\n" + "line\n" * 50), "NEEDLE")
-            while not page._lines or any(not worker.is_finished for worker in app.workers):
-                await pilot.pause(0.01)
-            await pilot.pause()
-            shown = "\n".join(page.render_line(y).text for y in range(5))
-            assert "needle" in shown
-            (marked,) = [s.text for y in range(5) for s in page.render_line(y) if s.style and s.style.bold]
-            assert marked == "needle"
-
-    import asyncio
-
-    asyncio.run(run())
-
-
-assert Content and Input and Listing
+@pytest.mark.asyncio
+async def test_a_search_is_marked_in_the_text_that_is_read(scene: Scene) -> None:
+    scene.add_corpus("hay", "line\n" * 100 + "here is the needle, see\n" + "line\n" * 100)
+    async with opened(scene, "hay") as pilot:
+        await press(pilot, "slash", *"NEEDLE", "enter", "enter")
+        page = pilot.app.screen.query_one(Page)
+        lines = [page.render_line(y) for y in range(page.size.height)]
+        assert [part.text for line in lines for part in line if part.style and part.style.bold] == ["needle"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from minigpt.text.formats.conversations import is_chat
@@ -43,7 +43,7 @@ Record = Mapping[str, Any]
 
 def chat_column(rows: Sequence[Record]) -> str | None:
     """Return the column that holds conversations: named as such, else any."""
-    columns = [column for column in _columns(rows) if all(map(is_chat, values := _values(rows, column))) and values]
+    columns = [column for column in _columns(rows) if _mostly(is_chat, _values(rows, column))]
     return _named(columns, CHAT_COLUMNS) or next(iter(columns), None)
 
 
@@ -78,9 +78,16 @@ def _values(rows: Sequence[Record], column: str) -> list[Any]:
 
 
 def _text_columns(rows: Sequence[Record]) -> list[str]:
-    """Return the columns with strings, which may be missing here and there, and no other values."""
-    columns = [(column, _values(rows, column)) for column in _columns(rows)]
-    return [column for column, values in columns if values and all(isinstance(value, str) for value in values)]
+    """Return the columns with strings; some may be missing, and a broken row may hold something else."""
+    return [column for column in _columns(rows) if _mostly(_is_text, _values(rows, column))]
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _mostly(test: Callable[[Any], bool], values: Sequence[Any]) -> bool:
+    return 2 * sum(map(test, values)) > len(values)
 
 
 def _named(columns: Sequence[str], names: Sequence[str]) -> str | None:

@@ -17,7 +17,7 @@ from minigpt.text.formats.splitting import Broken, numbered_lines
 
 # A row is an object by its fields, or a text that stands for itself.
 Row = dict[str, Any] | str
-Piece = str | msgspec.Raw
+Piece = str | bytes | msgspec.Raw
 Decoder = Callable[[Piece], Row]
 NumberedRows = Iterator[tuple[int, Row]]
 
@@ -53,19 +53,19 @@ def jsonl_rows(blocks: Iterable[str], decode: Decoder, limits: Limits, broken: B
     yield from _decoded(lines, decode, broken)
 
 
-def json_rows(text: str, decode: Decoder, name: str, broken: Broken) -> NumberedRows:
+def json_rows(data: bytes, decode: Decoder, name: str, broken: Broken) -> NumberedRows:
     """Yield (number, row) of a list, of the list in an object, or of an object that is a row itself.
 
     Raises UserError when it is no JSON.
     """
     try:
-        value = msgspec.json.decode(text, type=_Outermost)
+        value = msgspec.json.decode(data, type=_Outermost)
     except (msgspec.DecodeError, RecursionError) as error:
         why = printable(str(error), single_line=True)
         raise UserError(f"{name} is not valid JSON ({why}): mend it, or name it .jsonl if it has a row a line.") from (
             error
         )
-    return _decoded(enumerate(_rows_in(value, text), start=1), decode, broken)
+    return _decoded(enumerate(_rows_in(value, data), start=1), decode, broken)
 
 
 def is_one_row_a_line(beginning: str) -> bool:
@@ -118,14 +118,14 @@ def _by_the_standard_library(data: Piece, error: Exception) -> Any:
         raise Unusable(printable(str(error), single_line=True)[:_SHOWN_CHARACTERS]) from error
 
 
-def _rows_in(value: Any, text: str) -> Iterable[Piece]:
+def _rows_in(value: Any, data: bytes) -> Iterable[Piece]:
     """Return the pieces of JSON that are rows: of a list, else the longest list of records in an object, and so on."""
     if isinstance(value, list):
         return value
     if not isinstance(value, dict) or any(
         key.lower() in CHAT_COLUMNS and is_chat(msgspec.json.decode(raw)) for key, raw in value.items()
     ):
-        return [text]
+        return [data]
     for opening in (b"[{", b"{", b"["):
         found = [raw for raw in value.values() if _begins(raw, opening)]
         if opening == b"{" and len(found) == len(value):
@@ -134,7 +134,7 @@ def _rows_in(value: Any, text: str) -> Iterable[Piece]:
             break  # a row with a text of its own, and a list of tags, say
         if opening != b"{" and found:
             return msgspec.json.decode(max(found, key=len), type=list[msgspec.Raw])
-    return [text]
+    return [data]
 
 
 def _begins(raw: msgspec.Raw, opening: bytes) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -68,14 +68,10 @@ class Opening:
 
     def whole(self, limit: int, advice: str) -> bytes:
         """Return all of the unpacked bytes; raises UserError with advice when they are too many."""
-        parts: list[bytes] = []
-        size = 0
-        for block in self.blocks():
-            parts.append(block)
-            size += len(block)
-            if size > limit:
-                raise UserError(f"{self.name} is larger than {limit / 1e6:,.0f} MB, unpacked: {advice}.")
-        return b"".join(parts)
+        data = next(replace(self, block_bytes=limit + 1).blocks(), b"")  # in one block: parts would take twice the room
+        if len(data) > limit:
+            raise UserError(f"{self.name} is larger than {limit / 1e6:,.0f} MB, unpacked: {advice}.")
+        return data
 
     def beginning(self, size: int) -> bytes:
         """Return the first bytes, unpacked."""
@@ -142,12 +138,13 @@ def _gunzip(blocks: Iterator[bytes], name: str) -> Iterator[bytes]:
     begun = False
     try:
         for data in blocks:
-            while data:
+            # Members may follow one another, with zeros between them.
+            while data := data if begun else data.lstrip(b"\0"):
                 begun = True
                 yield unpacker.decompress(data, BLOCK_BYTES)
                 data = unpacker.unconsumed_tail
-                if unpacker.eof:  # members may follow one another, with zeros between them
-                    data, unpacker, begun = unpacker.unused_data.lstrip(b"\0"), _new_gzip(), False
+                if unpacker.eof:
+                    data, unpacker, begun = unpacker.unused_data, _new_gzip(), False
     except zlib.error as error:
         raise _damaged(name, error) from error
     if begun:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -82,8 +83,15 @@ def _json(opening: Opening, reading: Reading, broken: Broken, facts: TextFacts) 
         blocks = decode(opening.blocks(), opening.name, facts)
         return jsonl_rows(blocks, _decoder(reading), opening.limits, broken)
     data = opening.whole(opening.limits.whole, "write it as .jsonl, with a row a line, which can be of any size")
-    text = "".join(decode([data], opening.name, facts))
-    return json_rows(text, _decoder(reading), opening.name, broken)
+    for _ in decode(_slices(data, opening.block_bytes), opening.name, facts):
+        pass
+    if facts != TextFacts():  # as text it takes several times the room, so UTF-8 stays as it is
+        data = "".join(decode([data], opening.name, TextFacts())).encode()
+    return json_rows(data, _decoder(reading), opening.name, broken)
+
+
+def _slices(data: bytes, size: int) -> Iterator[bytes]:
+    return (data[start : start + size] for start in range(0, len(data), size))
 
 
 def _decoder(reading: Reading) -> Decoder:
