@@ -10,10 +10,7 @@ from typing import Any
 from minigpt.tasks import Task
 from minigpt.text.splits import SPLITS, SplitPlan
 from minigpt.text.tokenizer import Kind, Tokenizer, choose_kind, fitting_vocab_size
-
-# A BPE or word tokenizer learns from so many characters at most, taken evenly from all of the training split.
-TRAINING_CHARACTERS = 100_000_000
-_SLICE = 65_536
+from minigpt.text.tokenizer_training import learning_sample
 
 
 @dataclass(frozen=True)
@@ -55,14 +52,8 @@ class TokenizerRecipe:
         phase = "reading characters" if self.kind == "char" else "training the tokenizer"
         texts = _watched(itertools.chain.from_iterable(plan.texts(splits) for plan in plans), characters, phase, task)
         if self.kind != "char":
-            texts = every_nth(texts, -(-characters // TRAINING_CHARACTERS))
+            texts = learning_sample(texts, characters)
         return Tokenizer.train(self.kind, texts, self.vocab_size)
-
-
-def every_nth(texts: Iterable[str], n: int) -> Iterator[str]:
-    """Yield every n-th part of the texts, in slices small enough to be spread evenly."""
-    slices = (text[i : i + _SLICE] for text in texts for i in range(0, len(text), _SLICE)) if n > 1 else iter(texts)
-    return itertools.islice(slices, 0, None, n)
 
 
 def _watched(texts: Iterable[str], total: int, phase: str, task: Task) -> Iterator[str]:

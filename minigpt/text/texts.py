@@ -1,6 +1,6 @@
 """What a run learns from: its corpus, or the several of its mixture, cut into tokens by one tokenizer.
 
-texts = gather(workspace, config)
+texts = gather(workspace, find_corpora(workspace, config), config)
 inputs, targets = texts.windows(config, seq_len=256).batch(position, 16)
 """
 

@@ -110,8 +110,8 @@ class ShuffledDocuments:
     def __init__(self, split: TokenSplit, end_of_text: int, seed: int) -> None:
         if split.tokens > MAX_SHUFFLED_TOKENS:
             raise UserError(
-                f"The {split.name} split has {split.tokens:,} tokens, and corpus.shuffle_documents, which holds them in "
-                f"memory, takes up to {MAX_SHUFFLED_TOKENS:,}: switch it off; so much text gains little from it."
+                f"The {split.name} split has {split.tokens:,} tokens, and corpus.shuffle_documents holds them in "
+                f"memory up to {MAX_SHUFFLED_TOKENS:,}: switch it off, so much text gains little from it."
             )
         self._tokens = np.concatenate(split.shards)
         self._seed = seed

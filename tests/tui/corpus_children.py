@@ -1,4 +1,4 @@
-"""The Corpus pane alone on a screen, and what stands in for `minigpt corpus ... --json`: answers of the same form, at once.
+"""Stands in for `minigpt corpus ... --json`: answers of the same form, at once and in this process.
 
 children = FakeChildren()
 CorpusPane(children=children)

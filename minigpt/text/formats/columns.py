@@ -59,7 +59,7 @@ def pair_columns(rows: Sequence[Record]) -> str | None:
 def text_column(rows: Sequence[Record]) -> str | None:
     """Return the column of text: named as such, else the one with the longest strings."""
     texts = _text_columns(rows)
-    lengths = {column: sum(map(len, _values(rows, column))) for column in texts}
+    lengths = {column: sum(map(len, filter(_is_text, _values(rows, column)))) for column in texts}
     longest = max(lengths, key=lambda column: lengths[column], default=None)
     return _named(texts, TEXT_COLUMNS) or longest
 
