@@ -41,6 +41,7 @@ ROOMS = [
     "start",
     "text",
     "model",
+    "advice",
     "inference",
     "training",
     "interop",
@@ -48,6 +49,7 @@ ROOMS = [
     "cli",
 ]
 TORCH_FREE = ["errors", "config", "presets", "workspace", "device", "jobs", "runs", "narration", "text.prepare"]
+TORCH_FREE += ["advice", "cli.tokenizer", "text.tokenizer_facts"]
 TORCH_FREE += ["readings", "text.sample", "cli.main", "cli.train", "cli.runs", "cli.corpus", "cli.talk", "cli.presets"]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from minigpt.advice import refuse_tiny
 from minigpt.cli.common import add_setting_flags, with_given, workspace_of, write_json
 from minigpt.cli.corpus_add import (
     SOURCES,
@@ -20,11 +21,10 @@ from minigpt.config import Config
 from minigpt.errors import UserError, printable
 from minigpt.jobs import send_command
 from minigpt.presets import load_preset
-from minigpt.tasks import list_tasks
-from minigpt.text.advice import refuse_tiny
+from minigpt.tasks import Task, list_tasks
 from minigpt.text.corpora import create_sample, list_corpora, purge, remove, resolve, restore, used_by
 from minigpt.text.corpus import Corpus
-from minigpt.text.prepare import Prepared, prepare_for
+from minigpt.text.prepare import Prepared, held_out_notes, prepare_for
 from minigpt.text.tokenizer_facts import load_tokenizer
 from minigpt.workspace import Workspace
 
@@ -149,18 +149,20 @@ def _prepare(corpus: Corpus, options: argparse.Namespace) -> int:
     config = with_given(load_preset(options.preset, workspace) if options.preset else Config(), options)
     refuse_tiny(corpus.manifest.characters)
     tokenizer = load_tokenizer(workspace, config.tokenizer.file).to_json() if config.tokenizer.file else None
-    label = f"prepare-{corpus.name}"
-    prepared = run_as_task(
-        options, label, f"prepare {corpus.name}", lambda task: prepare_for(corpus, config, tokenizer, task)
-    )
+
+    def work(task: Task) -> Prepared:
+        prepared = prepare_for(corpus, config, tokenizer, task)
+        for note in (prepared.tokenizer_note, *prepared.notes, *held_out_notes(corpus, config.corpus, task)):
+            task.notice(note)
+        return prepared
+
+    prepared = run_as_task(options, f"prepare-{corpus.name}", f"prepare {corpus.name}", work)
     if isinstance(prepared, int):
         return prepared
     figures = _figures(prepared)
     if options.json:
         write_json(figures)
         return 0
-    for note in (prepared.tokenizer_note, *prepared.notes):
-        say(note)
     for name, value in figures.items():
         print(f"{name:<20} {value:,}" if isinstance(value, int) else f"{name:<20} {printable(str(value))}")
     return 0

@@ -8,12 +8,12 @@ import sys
 import tempfile
 from pathlib import Path
 
+from minigpt.advice import refuse_tiny
 from minigpt.cli.common import workspace_of, write_json
 from minigpt.cli.main import say
 from minigpt.cli.tasks import run_as_task
 from minigpt.errors import UserError, printable
 from minigpt.tasks import NOBODY, Task
-from minigpt.text.advice import refuse_tiny
 from minigpt.text.catalogue import Entry, catalogue, entry
 from minigpt.text.corpora import SAMPLE, sample_source
 from minigpt.text.corpus import MANIFEST, Corpus, Source
@@ -163,8 +163,9 @@ def _page(url: str, options: argparse.Namespace, reading: Reading, scratch: Path
     return source
 
 
-def _ask(title: str, beginning: str, characters: int) -> None:
-    say(f"\n{title}\n{beginning}\n\n{characters:,} characters. Keep this text? [Y/n] ")
+def _ask(title: str, beginning: str, characters: int | None) -> None:
+    size = "" if characters is None else f"{characters:,} characters. "
+    say(f"\n{title}\n{beginning}\n\n{size}Keep this text? [Y/n] ")
     if input().strip().lower() not in ("", "y", "yes"):
         raise UserError("Not kept, as you said.")
 
@@ -235,9 +236,7 @@ def target_characters(options: argparse.Namespace) -> int | None:
     if options.target_tokens == "all":
         return None
     if not options.target_tokens:
-        say(
-            f"Taking about {DEFAULT_TARGET} tokens: --target-tokens N takes more or fewer, --target-tokens all takes all."
-        )
+        say(f"Taking about {DEFAULT_TARGET} tokens at most: --target-tokens N takes more or fewer, `all` takes all.")
     tokens = characters_of(options.target_tokens or DEFAULT_TARGET, "--target-tokens")
     return int(tokens * CHARACTERS_PER_TOKEN)
 
@@ -279,7 +278,8 @@ def run_preview(options: argparse.Namespace) -> int:
             }
         )
         return 0
-    print(f"{printable(page.title)}\n{printable(page.url)}: {page.characters:,} characters\n\n{printable(beginning)}")
+    size = "" if page.characters is None else f": {page.characters:,} characters"
+    print(f"{printable(page.title)}\n{printable(page.url)}{size}\n\n{printable(beginning)}")
     return 0
 
 

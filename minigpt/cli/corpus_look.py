@@ -6,13 +6,13 @@ import argparse
 
 import msgspec
 
+from minigpt.advice import Advice, advise
 from minigpt.cli.common import workspace_of, write_json
 from minigpt.cli.main import say
 from minigpt.errors import printable
 from minigpt.model.parameters import parameter_count
 from minigpt.presets import load_preset
 from minigpt.tasks import NOBODY, Task
-from minigpt.text.advice import Advice, advise
 from minigpt.text.browsing import browse, readable
 from minigpt.text.corpus import Corpus
 from minigpt.text.hub import CHARACTERS_PER_TOKEN

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import itertools
 import re
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,8 @@ TRAIN_CHARACTERS = 200_000_000
 _HELD_OUT_PARTS = 200_000
 _LINE_CHARACTERS = 50
 _COMPARED_CHARACTERS = 1_000_000
+# Of a document, so much is looked at before all of it is: after white space, enough for a beginning.
+_LOOKED_AT, _BEGINNING = 200, 20
 
 
 def excerpt(text: str, characters: int = _EXCERPT) -> str:
@@ -226,66 +229,80 @@ def across_splits(
     held_out, whole = _held_out(parts(), task, lone, held_out_characters)
     if not held_out:
         return CrossReport("line" if lone else "document", 0, 0, {}, [], whole)
-    matched: dict[int, str] = {}
+    beginnings = {text[:_BEGINNING] for text in held_out}
+    matched: dict[str, None] = {}
     read = 0
-    for split, text in _comparable(parts(), lone):
-        if split != "train":
-            continue
+    for _, size, texts in _plain_texts((part for part in parts() if part[0] == "train"), lone, beginnings):
         if read >= train_characters:
             whole = False
             break
-        read += len(text)
+        read += size
         task.report("looking for held-out text in the training text", read, None, "characters")
-        plain = _plain(text)
-        if (key := hash(plain)) in held_out:
-            matched.setdefault(key, plain)
-    by_split = sum((held_out[key] for key in matched), Counter[str]())
+        # In their order, so that the examples are always the same.
+        common = held_out.keys() & texts
+        matched.update((text, None) for text in texts if text in common)
+    by_split = sum((held_out[text] for text in matched), Counter[str]())
     return CrossReport(
         unit="line" if lone else "document",
         compared=sum(counts.total() for counts in held_out.values()),
         found=by_split.total(),
         by_split=dict(by_split),
-        examples=[excerpt(text) for text in list(matched.values())[:EXAMPLES]],
+        examples=[excerpt(text) for text in itertools.islice(matched, EXAMPLES)],
         whole=whole,
     )
 
 
 def _held_out(
     parts: Iterable[tuple[str, str]], task: Task, lone: bool, most: int
-) -> tuple[dict[int, Counter[str]], bool]:
-    """Return how often each held-out text comes in each split, by hash, and whether these are all."""
-    held_out: dict[int, Counter[str]] = {}
+) -> tuple[dict[str, Counter[str]], bool]:
+    """Return how often each held-out text comes in each split, and whether these are all."""
+    held_out: dict[str, Counter[str]] = {}
     read = 0
-    for split, text in _comparable(parts, lone):
+    for split, _, texts in _plain_texts((part for part in parts if part[0] != "train"), lone):
         task.report("looking at the held-out text", read, None, "characters")
-        if split == "train":
-            continue
-        if read + len(text) > most or len(held_out) >= _HELD_OUT_PARTS:
-            return held_out, False
-        read += len(text)
-        held_out.setdefault(hash(_plain(text)), Counter())[split] += 1
+        for text in texts:
+            if lone and len(text) < _LINE_CHARACTERS:
+                continue
+            if read + len(text) > most or len(held_out) >= _HELD_OUT_PARTS:
+                return held_out, False
+            read += len(text)
+            held_out.setdefault(text, Counter())[split] += 1
     return held_out, True
 
 
-def _comparable(parts: Iterable[tuple[str, str]], lone: bool) -> Iterator[tuple[str, str]]:
-    if not lone:
-        yield from ((split, text[:_COMPARED_CHARACTERS]) for split, text in parts if text and not text.isspace())
+def _plain_texts(
+    parts: Iterable[tuple[str, str]], lone: bool, beginnings: Collection[str] | None = None
+) -> Iterator[tuple[str, int, list[str]]]:
+    """Yield (split, characters read, what is to be compared), without those that begin like none of `beginnings`."""
+    if lone:
+        yield from _plain_lines(parts)
         return
+    for split, text in parts:
+        if beginnings is None or _plain(text[:_LOOKED_AT])[:_BEGINNING] in beginnings:
+            plain = _plain(text[:_COMPARED_CHARACTERS])
+            yield split, len(text), [plain] if plain else []
+        else:
+            yield split, len(text), []
+
+
+def _plain_lines(parts: Iterable[tuple[str, str]]) -> Iterator[tuple[str, int, list[str]]]:
+    """Yield the lines of a text in blocks; this is the way of every text, so it works on whole blocks at a time."""
     rest, last = "", ""
     for split, block in parts:
         if split != last:
-            yield from _long_enough(last, [rest])
+            yield last, 0, [_plain(rest)]
             rest = ""
-        *lines, rest = (rest + block).split("\n")
+        text = (rest + block).lower()
+        for space in ("\t", "\r"):
+            text = text.replace(space, " ")
+        while "  " in text:
+            text = text.replace("  ", " ")
+        *lines, rest = text.replace(" \n", "\n").replace("\n ", "\n").split("\n")
         if len(rest) > _COMPARED_CHARACTERS:
-            lines, rest = [*lines, rest], ""
-        yield from _long_enough(split, lines)
+            lines, rest = [*lines, rest[:_COMPARED_CHARACTERS]], ""
+        yield split, len(block), lines
         last = split
-    yield from _long_enough(last, [rest])
-
-
-def _long_enough(split: str, lines: list[str]) -> Iterator[tuple[str, str]]:
-    return ((split, line[:_COMPARED_CHARACTERS]) for line in lines if len(line) >= _LINE_CHARACTERS)
+    yield last, 0, [_plain(rest)]
 
 
 def _plain(text: str) -> str:

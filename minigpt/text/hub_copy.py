@@ -115,6 +115,7 @@ class Copying:
     def _add(self, row: Row) -> None:
         progress = self._progress
         progress.rows += 1
+        line: dict[str, Any]
         try:
             if not progress.is_chat:
                 text = _text(row.get(progress.columns[0]))

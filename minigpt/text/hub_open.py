@@ -112,7 +112,7 @@ def _card(choice: Choice) -> tuple[str, str]:
     import huggingface_hub
 
     info = huggingface_hub.HfApi().dataset_info(choice.name, revision=choice.revision, timeout=_ANSWER_SECONDS)
-    licence = (info.card_data or {}).get("license") or ""
+    licence = (info.card_data.get("license") if info.card_data else None) or ""
     return info.sha or "", printable(", ".join(licence) if isinstance(licence, list) else str(licence), True)
 
 

@@ -147,6 +147,14 @@ def train_tokenizer(corpora: Sequence[Corpus], config: Config, task: Task = NOBO
     return recipe.make(plans, task), recipe.note
 
 
+def held_out_notes(corpus: Corpus, settings: CorpusSettings, task: Task = NOBODY) -> list[str]:
+    """Return, in words, how much of what is held out stands in the training text too. A reading of its own."""
+    if settings.deduplicate != "off" or corpus.is_tokenised:
+        return []
+    plan = SplitPlan(corpus, settings.validation_fraction, settings.test_fraction)
+    return across_splits(plan.whole_parts, task, lone=plan.lone).in_words()
+
+
 def _recipe(corpus: Corpus, given: Tokenizer | None, kind: str, vocab_size: int) -> TokenizerRecipe:
     own = corpus.tokenizer()
     if own is not None and (given is None or given.to_json() == own.to_json()):
@@ -220,7 +228,6 @@ class _Preparation:
             plan = SplitPlan(self.corpus, *self.fractions, self._cleaned(folder, task))
             notes = plan.cleaned.report.in_words() if plan.cleaned else []
             records = build(folder, plan, self.recipe, self.dropout, task, self.shard_tokens)
-            notes += across_splits(plan.whole_parts, task, lone=plan.lone).in_words()
         shutil.rmtree(folder / CLEANED, ignore_errors=True)
         manifest = tomlkit.dumps(msgspec.to_builtins(ShardsManifest(records, notes)))
         write_file(folder / SHARDS_FILE, manifest.encode())

@@ -22,7 +22,7 @@ from minigpt.text.corpus import MANIFEST, Corpus, CorpusExists, SourceRecord, do
 from minigpt.text.counting import content_hash
 from minigpt.text.documents import Document, detect_encoding
 from minigpt.text.formats import SUFFIXES, is_readable
-from minigpt.text.formats.guessing import guess_reading
+from minigpt.text.formats.guessing import guess_one, guess_reading
 from minigpt.text.reading import Reading
 from minigpt.text.storage import shown
 from minigpt.workspace import Workspace
@@ -47,10 +47,8 @@ class PathSource:
         self.origin = origin or shown(path.absolute())
         self.notes: list[str] = []
         self.files = self._folder_files() if path.is_dir() else self._one_file()
-        self.reading = reading or Reading()
-        if self.reading.split == "auto":
-            self.reading, why = guess_reading([file for _, file in self.files])
-            self.notes.append(why)
+        self.reading, why = guess_reading([file for _, file in self.files], reading or Reading())
+        self.notes.append(why)
 
     def _one_file(self) -> list[tuple[str, Path]]:
         if not self.path.is_file():
@@ -80,6 +78,7 @@ class PathSource:
                     left_out.append(f"{shown(file)} is empty")
                     continue
                 detect_encoding(file)
+                guess_one(file)
             except UserError as error:
                 left_out.append(str(error))
                 continue

@@ -11,14 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from minigpt.config import CorpusSettings
 from minigpt.errors import JobFailed, UserError
 from minigpt.tasks import Task
 from minigpt.text import sample
 from minigpt.text.building import Dropout
 from minigpt.text.cleaning import CleaningSettings
-from minigpt.text.corpus import Corpus, Document, Message
 from minigpt.text.corpora import create_sample, resolve
-from minigpt.text.prepare import Prepared, prepare
+from minigpt.text.corpus import Corpus, Document, Message
+from minigpt.text.prepare import Prepared, held_out_notes, prepare
 from minigpt.text.shard_writer import ShardWriter
 from minigpt.text.shards import read_shard
 from minigpt.text.sources import DocumentSource
@@ -219,8 +220,6 @@ def test_progress_goes_from_phase_to_phase(several: Corpus) -> None:
         "training the tokenizer",
         "tokenising",
         "tokenised",
-        "looking at the held-out text",
-        "looking for held-out text in the training text",
     ]
     tokenising = [share for phase, share in task.seen if phase == "tokenising"]
     assert tokenising == sorted(tokenising)
@@ -318,7 +317,7 @@ def test_a_full_disk_is_said_so_and_what_is_done_is_kept(several: Corpus, monkey
         if phase == "tokenising" and share > 0.5:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    with pytest.raises(JobFailed, match="disk is full.*what is done is kept"):
+    with pytest.raises(JobFailed, match=r"disk is full.*what is done is kept"):
         make(several, task=Telling(full), shard_tokens=500)
     task = Telling(lambda phase, share: None)
     make(several, task=task, shard_tokens=500)
@@ -353,6 +352,14 @@ def test_cleaning_leaves_out_what_it_says(workspace: Workspace) -> None:
     assert prepared.directory != make(corpus).directory
     with pytest.raises(UserError, match="leaves nothing"):
         make(corpus, cleaning=CleaningSettings(False, "off", 100_000))
+
+
+def test_held_out_text_that_is_learned_from_too_is_told(workspace: Workspace) -> None:
+    documents = [Document(text) for number in range(100) for text in (f"Story {number}.", f"STORY  {number}.")]
+    corpus = Corpus.create(workspace, "twice", DocumentSource("test", "here", documents))
+    (note,) = held_out_notes(corpus, CorpusSettings(validation_fraction=0.1, test_fraction=0.1))
+    assert "held-out documents" in note and "also stand in the training text" in note
+    assert held_out_notes(corpus, CorpusSettings(deduplicate="near")) == []
 
 
 def test_two_processes_that_prepare_the_same_both_end_well(several: Corpus) -> None:

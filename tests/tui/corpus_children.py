@@ -30,7 +30,7 @@ CATALOGUE = [
         "good_for": "a first model that has a style of its own",
         "how": "one text file",
         "tokens": 338_000,
-        "target_tokens": None,
+        "target_tokens": "all",
     },
     {
         "name": "fineweb-edu",
@@ -41,7 +41,7 @@ CATALOGUE = [
         "good_for": "models with a general knowledge of English",
         "how": "a stream from Hugging Face",
         "tokens": 1_300_000_000_000,
-        "target_tokens": 100_000_000,
+        "target_tokens": "100M",
     },
 ]
 BINS = ((1, 10), (10, 30), (30, 100), (100, 300), (300, 1000), (1000, 3000), (3000, 10_000), (10_000, 100_000))

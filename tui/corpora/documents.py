@@ -55,7 +55,7 @@ class Documents(msgspec.Struct):
 class Words(Input):
     """The words that are looked for."""
 
-    explain = "Words that a document is to hold, in capitals or not. Enter looks for them in all documents, Esc ends it."
+    explain = "Words that a document is to hold, in capitals or not. Enter looks in all documents, Esc ends it."
 
 
 class DocumentsView(Container):

@@ -50,6 +50,14 @@ def entries(folder: Path) -> list[Entry]:
     return sorted(found, key=lambda entry: (not entry.folder, entry.path.name.lower()))[:MOST_ENTRIES]
 
 
+def listed(folder: Path) -> list[Entry]:
+    """Return the entries of a folder; raises UserError with nothing but the reason, as a tree has room for."""
+    try:
+        return entries(folder)
+    except OSError as error:
+        raise UserError(error.strerror or "it cannot be read") from error
+
+
 class FileTree(Tree[Entry]):
     """Folders and the files in them."""
 
@@ -69,7 +77,7 @@ class FileTree(Tree[Entry]):
         node = event.node
         if node.data is None or node.children:
             return
-        work = partial(entries, node.data.path)
+        work = partial(listed, node.data.path)
         in_thread(self, work, partial(self._fill, node), partial(self._fail, node), f"folder {node.id}")
 
     def _fill(self, node: TreeNode[Entry], found: list[Entry]) -> None:
@@ -134,6 +142,8 @@ class FilesForm(AddForm):
 
     def addition(self, name: str, flags: tuple[str, ...]) -> Addition | None:
         path = self.value("path")
+        if "\0" in path:
+            raise UserError("That is no path (there is a NUL in it): write another one.")
         if not path:
             raise UserError("No file is chosen: move to one in the tree, or write its path.")
         try:

@@ -135,7 +135,7 @@ class SampleForm(AddForm):
 
 
 class Entry(msgspec.Struct):
-    """One of the catalogue: `tokens` of all of it, `target_tokens` what is taken unless told otherwise (None: all)."""
+    """One of the catalogue: `tokens` of all of it, `target_tokens` (100M, all) what is taken unless told."""
 
     name: str
     source: str = ""
@@ -145,7 +145,7 @@ class Entry(msgspec.Struct):
     good_for: str = ""
     how: str = ""
     tokens: int = 0
-    target_tokens: int | None = None
+    target_tokens: str | int | None = None
 
 
 class CatalogueForm(AddForm):
@@ -237,6 +237,8 @@ def _about(tokens: int) -> str:
 
 def _amount_of(entry: Entry) -> str:
     """Return how much to take at first: of a large corpus a part."""
-    if entry.target_tokens is not None:
-        return short(entry.target_tokens).replace("B", "G")
+    if isinstance(entry.target_tokens, int):
+        return str(entry.target_tokens)
+    if entry.target_tokens:
+        return entry.target_tokens
     return TARGET if entry.tokens > 2e8 else "all"

@@ -182,9 +182,10 @@ class Views(Container):
         elif self.current == "tokens":
             self.tokens.want(facts.name, self.documents.number)
             self.tokens.load()
-        elif self._survey_key not in self._surveys:
-            glance = self._glances.get(facts.name)
-            if facts.bytes <= COUNTED_BYTES or (glance is not None and glance.counted):
+        else:
+            glance = self._glances.get(facts.name)  # without one, how it begins is not known to be unknown
+            small = facts.bytes <= COUNTED_BYTES
+            if glance is not None and (small or glance.counted) and self._survey_key not in self._surveys:
                 self._survey()
 
     @property

@@ -61,11 +61,16 @@ def refuse_known_binaries(head: bytes, name: str) -> None:
         raise UserError(f"{name} is a tar archive, not text: {_UNPACK}.")
 
 
+def kind_of_binary(head: bytes) -> str:
+    """Return what a file that is no text begins like, "" when that says nothing."""
+    kinds = (what for magic, what in _MAGIC_OF_BINARIES if head.startswith(magic))
+    return next(kinds, "a film" if head[_FILM_AT:].startswith(_FILM) else "")
+
+
 def binary_file(head: bytes, name: str, why: str) -> UserError:
     """Return what to say of a file that is no text by what is in it."""
-    kinds = (f", {what}" for magic, what in _MAGIC_OF_BINARIES if head.startswith(magic))
-    film = ", a film" if head[_FILM_AT:].startswith(_FILM) else ""
-    return UserError(f"{name} is a binary file{next(kinds, film)}, not text ({why}): leave it out.")
+    kind = kind_of_binary(head)
+    return UserError(f"{name} is a binary file{', ' if kind else ''}{kind}, not text ({why}): leave it out.")
 
 
 def _kind_of_zip(head: bytes) -> tuple[str, str]:

@@ -43,7 +43,7 @@ Record = Mapping[str, Any]
 
 def chat_column(rows: Sequence[Record]) -> str | None:
     """Return the column that holds conversations: named as such, else any."""
-    columns = [column for column in _columns(rows) if _mostly(is_chat, _values(rows, column))]
+    columns = [column for column in names_of(rows) if _mostly(is_chat, _values(rows, column))]
     return _named(columns, CHAT_COLUMNS) or next(iter(columns), None)
 
 
@@ -66,10 +66,6 @@ def text_column(rows: Sequence[Record]) -> str | None:
 
 def names_of(rows: Sequence[Record]) -> list[str]:
     """Return the columns' names, in the order in which they come."""
-    return _columns(rows)
-
-
-def _columns(rows: Sequence[Record]) -> list[str]:
     return list(dict.fromkeys(column for row in rows for column in row))
 
 
@@ -79,7 +75,7 @@ def _values(rows: Sequence[Record], column: str) -> list[Any]:
 
 def _text_columns(rows: Sequence[Record]) -> list[str]:
     """Return the columns with strings; some may be missing, and a broken row may hold something else."""
-    return [column for column in _columns(rows) if _mostly(_is_text, _values(rows, column))]
+    return [column for column in names_of(rows) if _mostly(_is_text, _values(rows, column))]
 
 
 def _is_text(value: Any) -> bool:

@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from minigpt.errors import UserError
-from minigpt.text.formats.binaries import binary_file, refuse_known_binaries
+from minigpt.text.formats.binaries import binary_file, kind_of_binary, refuse_known_binaries
 
 SAMPLE_BYTES = 1 << 16
 USUAL_ENCODINGS = ("utf-8", "utf-8-sig")
@@ -215,7 +215,7 @@ def _unicode_encoding(head: bytes, name: str) -> str:
     refuse_known_binaries(head, name)
     if head.count(0) > _NULS * len(head):
         unmarked = _unmarked_unicode(head)
-        if unmarked is None:
+        if unmarked is None or kind_of_binary(head):
             raise binary_file(head, name, "it holds NUL bytes")
         return unmarked
     return "utf-8"

@@ -59,12 +59,11 @@ def json_rows(data: bytes, decode: Decoder, name: str, broken: Broken) -> Number
     Raises UserError when it is no JSON.
     """
     try:
-        value = msgspec.json.decode(data, type=_Outermost)
+        value = _outermost(data)
     except (msgspec.DecodeError, RecursionError) as error:
         why = printable(str(error), single_line=True)
-        raise UserError(f"{name} is not valid JSON ({why}): mend it, or name it .jsonl if it has a row a line.") from (
-            error
-        )
+        advice = "mend it, or name it .jsonl if it has a row a line"
+        raise UserError(f"{name} is not valid JSON ({why}): {advice}.") from error
     return _decoded(enumerate(_rows_in(value, data), start=1), decode, broken)
 
 
@@ -116,6 +115,18 @@ def _by_the_standard_library(data: Piece, error: Exception) -> Any:
         return without_lone_surrogates(json.loads(data if isinstance(data, str) else bytes(data)))
     except (ValueError, RecursionError):
         raise Unusable(printable(str(error), single_line=True)[:_SHOWN_CHARACTERS]) from error
+
+
+def _outermost(data: bytes) -> Any:
+    """Decode a list or an object, but not yet what is in it."""
+    try:
+        return msgspec.json.decode(data, type=_Outermost)
+    except msgspec.DecodeError as error:
+        try:
+            mended = msgspec.json.encode(without_lone_surrogates(json.loads(data)))
+        except (ValueError, OverflowError):
+            raise error from None
+    return msgspec.json.decode(mended, type=_Outermost)
 
 
 def _rows_in(value: Any, data: bytes) -> Iterable[Piece]:

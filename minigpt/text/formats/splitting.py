@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator
 
@@ -38,7 +37,7 @@ def numbered_lines(blocks: Iterable[str], limits: Limits, broken: Broken) -> Ite
     number = 1
     held: list[str] = []  # the line that the last block cut through
     size = 0
-    for block in itertools.chain(blocks, ["\n"]):
+    for block in blocks:
         lines = block.split("\n")
         size += len(lines[0])
         if size <= limits.line:
@@ -59,6 +58,10 @@ def numbered_lines(blocks: Iterable[str], limits: Limits, broken: Broken) -> Ite
                 broken(number, too_long)
             number += 1
         held, size = [last], len(last)
+    if size > limits.line:
+        broken(number, too_long)
+    elif size:
+        yield number, "".join(held)
 
 
 def _parts(blocks: Iterable[str], divide: Callable[[str], list[str]], limit: int) -> Iterator[str]:

@@ -5,9 +5,9 @@ import random
 import msgspec
 import pytest
 
+from minigpt.advice import Advice, advise, preset_for, refuse_tiny
 from minigpt.errors import UserError
 from minigpt.text import sample
-from minigpt.text.advice import Advice, advise, preset_for, refuse_tiny
 from minigpt.text.documents import Document
 from minigpt.text.statistics import CommonLine, Repeated, Statistics, survey, survey_text
 
