@@ -270,4 +270,3 @@ def _last_words(directory: Path) -> str:
         if lines:
             return printable(lines[-1])
     return "It ended without a word: it was killed, or the machine went down. Start it again."
-

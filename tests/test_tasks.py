@@ -33,9 +33,11 @@ def test_a_task_tells_how_it_goes_and_how_it_ended(tmp_path: Path) -> None:
     state = task_state(tmp_path / "task")
     assert (state.title, state.state, state.notices) == ("count", "done", ("One sheep was black.",))
     assert state.result and state.result["sheep"] == 10
-    assert [event["type"] for event in heard] == ["start", "phase", "notice", "end"] == [
-        event["type"] for event in events(tmp_path / "task")
-    ]
+    assert (
+        [event["type"] for event in heard]
+        == ["start", "phase", "notice", "end"]
+        == [event["type"] for event in events(tmp_path / "task")]
+    )
 
 
 @pytest.mark.parametrize(("error", "exit_code"), [(UserError("No text there."), 2), (JobFailed("The disk."), 1)])

@@ -233,6 +233,21 @@ async def test_without_tokens_the_view_says_how_to_make_them(scene: Scene) -> No
         assert "The key p makes tokens" in screen(pilot)
 
 
+@pytest.mark.parametrize(("view", "action"), [("left", "show"), ("v", "documents"), ("c", "stats")])
+@pytest.mark.asyncio
+async def test_what_was_refused_is_not_asked_again_and_again(scene: Scene, view: str, action: str) -> None:
+    scene.children.refuse[action] = "No."
+    async with opened(scene) as pilot:
+        await press(pilot, view)
+        count = len(scene.children.asked)
+        with task(scene, "prepare-far", "prepare far", owed=False) as work:
+            for done in range(5):
+                work.report(f"phase {done}", done, 5)
+                pane(pilot).desk.look()
+                await settled(pilot)
+        assert len(scene.children.asked) == count
+
+
 @pytest.mark.asyncio
 async def test_hostile_text_is_shown_as_it_is(scene: Scene) -> None:
     scene.add_corpus("evil", HOSTILE * 3)
@@ -315,7 +330,6 @@ async def test_x_stops_a_task_after_asking(scene: Scene) -> None:
             await answer(pilot, "yes")
             with pytest.raises(Cancelled):
                 work.report("tokenising more")
-            work.result = {}
         await until(pilot, lambda: not pane(pilot).desk.works)
 
 

@@ -82,7 +82,7 @@ class DocumentsView(Container):
         self.note = ""
         self.shown: list[Shown] = []
         self._next: int | None = None
-        self._loading = False
+        self._loading = self._asked = False
         self.listing = Listing(COLUMNS, "", EXPLAIN)
 
     def compose(self) -> ComposeResult:
@@ -103,9 +103,13 @@ class DocumentsView(Container):
             self._clear("" if name else why)
 
     def load(self) -> None:
-        """Have the first documents listed, unless they are already."""
-        if self.corpus is not None and not self.shown and not self._loading:
+        """Have the first documents listed, unless that was done already."""
+        if self.corpus is not None and not self._asked:
             self._load(0)
+
+    def forget(self) -> None:
+        """Ask anew where there was nothing to list."""
+        self._asked = bool(self.shown) or self._loading
 
     def start_search(self) -> None:
         """Let words be written that documents are to hold."""
@@ -131,7 +135,8 @@ class DocumentsView(Container):
         self._load(0)
 
     def _clear(self, why: str) -> None:
-        self.shown, self._next, self._loading = [], None, False
+        self.shown, self._next = [], None
+        self._loading = self._asked = False
         self.listing.empty = why
         self.listing.set_rows([])
         self.listing.refresh()
@@ -139,7 +144,7 @@ class DocumentsView(Container):
 
     def _load(self, start: int) -> None:
         assert self.corpus is not None
-        self._loading = True
+        self._loading = self._asked = True
         arguments = ["corpus", "documents", self.corpus, "--from", str(start), "--limit", str(PAGE), "--json"]
         arguments += ["--characters", str(_ROW_CHARACTERS)]
         # One word, so that what begins with a hyphen is no option.

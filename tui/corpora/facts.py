@@ -67,8 +67,8 @@ def facts_of(
     pairs += [("licence", source.licence) for source in manifest.sources if source.licence]
     pairs.append(("added", manifest.created[:10]))
     pairs += [("tokens", told) for told in glance.shards or ["not made yet: p makes them, or the first training"]]
-    notes = [note for source in manifest.sources for note in source.notes]
-    told = [Content("\n").join(f"! {printable(note)}" for note in notes[:_NOTES])] if notes else []
+    notes = [*(note for source in manifest.sources for note in source.notes), *manifest.notes]
+    told = [Content("\n").join(Content(f"· {printable(note)}") for note in notes[:_NOTES])] if notes else []
     if isinstance(survey, str):
         told.append(Content.styled(printable(survey), MUTED))
     elif survey is not None and survey.advice:

@@ -156,7 +156,7 @@ class CatalogueForm(AddForm):
     COLUMNS: ClassVar[tuple[Column, ...]] = (
         Column("corpus", widest=24),
         Column("tokens", right=True),
-        Column("licence", widest=28, rank=1),
+        Column("licence", widest=18, rank=1),
         Column("what it is good for", flexible=True, widest=90),
     )
     DEFAULT_CSS = """

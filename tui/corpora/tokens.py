@@ -62,7 +62,7 @@ class TokensView(Container):
     def want(self, corpus: str | None, number: int, why: str = "") -> None:
         """Say which document is to be painted by the corpus's newest tokens; `why` says why there is none."""
         if (corpus, number) != self._wanted[:2]:
-            self._wanted = (corpus, number, "")
+            self._wanted, self._seen = (corpus, number, ""), None
             self._show(Seen(plain("" if corpus else why), ""))
 
     def paint(self, text: str) -> None:
@@ -77,6 +77,7 @@ class TokensView(Container):
             return
         self._say("cutting the text into tokens …")
         work = partial(cut_into_tokens, self.ask, corpus, number, text)
+        self._seen = wanted
         in_thread(self, work, partial(self._take, wanted), self._fail, "tokens")
 
     def forget(self) -> None:
@@ -85,7 +86,6 @@ class TokensView(Container):
 
     def _take(self, wanted: tuple[str | None, int, str], seen: Seen) -> None:
         if wanted == self._wanted:
-            self._seen = wanted
             self._show(seen)
 
     def _fail(self, problem: str) -> None:

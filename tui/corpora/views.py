@@ -99,6 +99,7 @@ class Views(Container):
     def forget(self) -> None:
         """Ask anew for what may have changed on disk."""
         self._surveys = {key: survey for key, survey in self._surveys.items() if isinstance(survey, Survey)}
+        self.documents.forget()
         self.tokens.forget()
 
     def turn(self, by: int) -> None:
