@@ -33,6 +33,7 @@ STATE_SIGNS = {
     "compiling": ("●", WARN),
     "starting": ("○", WARN),
     "paused": ("‖", WARN),
+    "waiting": ("○", WARN),
     "finished": ("✓", GOOD),
     "interrupted": ("■", WARN),
     "failed": ("✗", BAD),

@@ -8,6 +8,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+import msgspec
+
 from minigpt.advice import refuse_tiny
 from minigpt.cli.common import workspace_of, write_json
 from minigpt.cli.main import say
@@ -16,7 +18,7 @@ from minigpt.errors import UserError, printable
 from minigpt.tasks import NOBODY, Task
 from minigpt.text.catalogue import Entry, catalogue, entry
 from minigpt.text.corpora import SAMPLE, sample_source
-from minigpt.text.corpus import MANIFEST, Corpus, Source
+from minigpt.text.corpus import MANIFEST, Corpus, Source, SourceRecord
 from minigpt.text.reading import SPLIT_CHOICES, Reading
 from minigpt.text.sources import PathSource, StreamSource, add_path, corpus_name
 from minigpt.workspace import Workspace
@@ -64,8 +66,8 @@ def run_add(options: argparse.Namespace) -> Corpus | int:
     """Add text under a name; a single argument is a file or folder, and gives the name too."""
     workspace = workspace_of(options)
     given: list[str] = options.source
-    name, specs = (given[0], given[1:]) if len(given) > 1 else ("", given)
-    if not name:
+    name, specs = (given[0], given[1:]) if len(given) > 1 else (None, given)
+    if name is None:
         if _is_plain_path(specs[0]) and not options.extend:
             path = Path(specs[0]).expanduser()
             return run_as_task(
@@ -216,6 +218,18 @@ def _plain(options: argparse.Namespace) -> argparse.Namespace:
     return argparse.Namespace(**{**vars(options), "fallback": [], "config": None, "hf_split": "", "field": ""})
 
 
+class _Known:
+    """A source whose licence the catalogue knows."""
+
+    def __init__(self, source: Source, licence: str) -> None:
+        self.kind, self.origin = source.kind, source.origin
+        self._source, self._licence = source, licence
+
+    def write(self, folder: Path, task: Task) -> SourceRecord:
+        record = self._source.write(folder, task)
+        return msgspec.structs.replace(record, licence=record.licence or self._licence)
+
+
 def _from_catalogue(
     known: Entry, options: argparse.Namespace, workspace: Workspace, scratch: Path, task: Task
 ) -> Source:
@@ -226,7 +240,7 @@ def _from_catalogue(
     chosen.field = options.field or known.field
     chosen.fallback = options.fallback or list(known.fallbacks)
     chosen.target_tokens = options.target_tokens or known.target_tokens or "all"
-    return source_of(known.source, chosen, workspace, scratch, task)
+    return _Known(source_of(known.source, chosen, workspace, scratch, task), known.licence)
 
 
 def target_characters(options: argparse.Namespace) -> int | None:
