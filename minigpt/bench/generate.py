@@ -17,7 +17,8 @@ from minigpt.inference.generate import LoadedModel, generate_tokens
 from minigpt.model.checkpoint import Checkpoint, save
 from minigpt.model.gpt import GPT, GPTConfig
 from minigpt.presets import with_values
-from minigpt.text.tokenizer import SPECIAL_TOKENS, StreamDecoder, Tokenizer
+from minigpt.text.tokenizer import StreamDecoder, Tokenizer
+from minigpt.text.tokenizer_kinds import SPECIAL_TOKENS
 
 REPEATS = 5
 TOKENS = 500

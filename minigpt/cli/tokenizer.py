@@ -22,7 +22,7 @@ from minigpt.text.corpora import resolve
 from minigpt.text.corpus import MANIFEST, Corpus
 from minigpt.text.painting import paint
 from minigpt.text.storage import shown
-from minigpt.text.tokenizer import KINDS, Kind, Tokenizer, choose_kind, fitting_vocab_size
+from minigpt.text.tokenizer import Tokenizer
 from minigpt.text.tokenizer_facts import (
     TOKENIZERS,
     Facts,
@@ -33,6 +33,7 @@ from minigpt.text.tokenizer_facts import (
     reference_text,
     tokenizer_path,
 )
+from minigpt.text.tokenizer_kinds import KINDS, Kind, choose_kind, fitting_vocab_size
 from minigpt.text.tokenizer_training import train_on
 from minigpt.workspace import Workspace
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from minigpt.tasks import Task
 from minigpt.text.splits import SPLITS, SplitPlan
-from minigpt.text.tokenizer import Kind, Tokenizer, choose_kind, fitting_vocab_size
+from minigpt.text.tokenizer import Tokenizer
+from minigpt.text.tokenizer_kinds import Kind, choose_kind, fitting_vocab_size
 from minigpt.text.tokenizer_training import learning_sample
 
 

@@ -17,43 +17,34 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 import tokenizers
-from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, trainers
 
 from minigpt.errors import UserError, printable
 from minigpt.text.documents import Document, Message
 from minigpt.text.pieces import (
     OUR_CUTS,
-    QWEN2_PATTERN,
     batches,
     cut,
     safe_cuts,
-    split_patterns,
     without_long_words,
     without_surrogates,
 )
 from minigpt.text.storage import shown, write_file
-
-SPECIAL_TOKENS: tuple[str, ...] = ("<|endoftext|>", "<|unk|>", "<|pad|>", "<|user|>", "<|assistant|>", "<|end|>")
-BYTE_ALPHABET = sorted(pre_tokenizers.ByteLevel.alphabet())
-SMALLEST_BPE = len(SPECIAL_TOKENS) + len(BYTE_ALPHABET)
-
-Kind = Literal["char", "word", "bpe"]
-KINDS: tuple[Kind, ...] = ("char", "word", "bpe")
-
-# Below this many characters a text is learned best by character.
-_TINY_CORPUS = 2_000_000
-# A BPE token should occur often enough to be learned: one vocabulary entry for so many characters of text.
-_CHARACTERS_PER_BPE_TOKEN = 256
-
-# A word with the space before it, one digit, one other character: every character belongs to exactly one of them.
-_WORD = r" ?[\p{L}\p{M}]+(?:['’]\p{L}+)*| ?\p{N}| ?[^\s\p{L}\p{M}\p{N}]|\s"
-
-# So many code points and their ids stay in the processor's cache while they are looked up.
-_CODE_POINTS = 16_384
+from minigpt.text.tokenizer_kinds import (
+    BYTE_ALPHABET,
+    SMALLEST_BPE,
+    SPECIAL_TOKENS,
+    Kind,
+    bpe_core,
+    char_core,
+    code_points,
+    foreign_unknown,
+    kind_of,
+    word_core,
+)
 
 # Names of the end-of-text token in other people's tokenizers.
 _FOREIGN_END_OF_TEXT = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>")
@@ -73,7 +64,7 @@ class Tokenizer:
         core.no_padding()
         self._core = core
         description = json.loads(core.to_str())
-        self.kind: str = _kind_of(description)
+        self.kind: str = kind_of(description)
         self._cuts = safe_cuts(self.kind, description)
         vocabulary: dict[str, int] = core.get_vocab(with_added_tokens=True)
         self.vocab_size = max(vocabulary.values(), default=-1) + 1
@@ -81,7 +72,7 @@ class Tokenizer:
         self.end_of_text = next((vocabulary[name] for name in _FOREIGN_END_OF_TEXT if name in vocabulary), None)
         self.unknown, self.pad, self.user, self.assistant, self.end = map(vocabulary.get, SPECIAL_TOKENS[1:])
         if self.kind == "other":
-            unknown = _foreign_unknown(description["model"], vocabulary)
+            unknown = foreign_unknown(description["model"], vocabulary)
             # Some have one token for both; the end is then the meaning that matters.
             self.unknown = None if unknown == self.end_of_text else unknown
         self.dtype = np.dtype(np.uint16 if self.vocab_size <= 1 << 16 else np.uint32)
@@ -106,13 +97,13 @@ class Tokenizer:
         """
         special_tokens = [AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS]
         if kind == "char":
-            return cls(_char_core(texts, special_tokens))
+            return cls(char_core(texts, special_tokens))
         smallest = SMALLEST_BPE if kind == "bpe" else len(SPECIAL_TOKENS) + 1
         if vocab_size < smallest:
             raise UserError(
                 f"A {kind} tokenizer needs a vocabulary of at least {smallest}: raise tokenizer.vocab_size."
             )
-        core = _bpe_core() if kind == "bpe" else _word_core()
+        core = bpe_core() if kind == "bpe" else word_core()
         trainer = (
             trainers.BpeTrainer(
                 vocab_size=vocab_size,
@@ -280,7 +271,7 @@ class Tokenizer:
         assert self._id_of_code_point is not None
         ids = np.empty(len(text), self.dtype)
         start = 0
-        for codes in _code_points(text):
+        for codes in code_points(text):
             stop = start + len(codes)
             # Without a mode numpy copies through a buffer; the table has an id for every code point.
             self._id_of_code_point.take(codes, out=ids[start:stop], mode="clip")
@@ -358,72 +349,6 @@ class StreamDecoder:
         return self._tokenizer.decode(self._shown + self._waiting)[len(before) :]
 
 
-def choose_kind(kind: str, characters: int) -> tuple[Kind, str]:
-    """Return the kind of tokenizer for a text of so many characters, and why in one sentence."""
-    for known in KINDS:
-        if kind == known:
-            return known, f"Tokenizer: {known}, as asked for."
-    assert kind == "auto", kind
-    if characters < _TINY_CORPUS:
-        return "char", f"Tokenizer: char, because {characters:,} characters are too few to learn longer tokens from."
-    return "bpe", f"Tokenizer: bpe, because {characters:,} characters are enough to learn longer tokens from."
-
-
-def fitting_vocab_size(asked: int, characters: int) -> int:
-    """Return the BPE vocabulary for a text: what was asked for, or less where its tokens would be too rare."""
-    fitting = max(2 * len(BYTE_ALPHABET), characters // _CHARACTERS_PER_BPE_TOKEN // 64 * 64)
-    return min(asked, fitting)
-
-
-def _char_core(texts: Iterable[str], special_tokens: list[AddedToken]) -> tokenizers.Tokenizer:
-    occurs = np.zeros(0x110000, dtype=bool)
-    for codes in itertools.chain.from_iterable(map(_code_points, texts)):
-        occurs[codes] = True
-    tokens = [*SPECIAL_TOKENS, *map(chr, np.flatnonzero(occurs).tolist())]
-    vocabulary = {token: i for i, token in enumerate(tokens)}
-    # BPE without merges: each character is its own token.
-    core = tokenizers.Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token="<|unk|>", fuse_unk=False))
-    core.decoder = decoders.Fuse()
-    core.add_special_tokens(special_tokens)
-    return core
-
-
-def _word_core() -> tokenizers.Tokenizer:
-    core = tokenizers.Tokenizer(models.WordLevel(unk_token="<|unk|>"))
-    core.pre_tokenizer = pre_tokenizers.Split(Regex(_WORD), "isolated")
-    core.decoder = decoders.Fuse()
-    return core
-
-
-def _bpe_core() -> tokenizers.Tokenizer:
-    core = tokenizers.Tokenizer(models.BPE())
-    core.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(QWEN2_PATTERN), "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    core.decoder = decoders.ByteLevel()
-    return core
-
-
-def _kind_of(description: dict[str, Any]) -> str:
-    model, decoder = description["model"], (description.get("decoder") or {}).get("type")
-    if model["type"] == "BPE" and decoder == "ByteLevel":
-        return "bpe"
-    if model["type"] == "BPE" and decoder == "Fuse" and not model["merges"] and model.get("unk_token") == "<|unk|>":
-        return "char" if description.get("pre_tokenizer") is None else "other"
-    if model["type"] == "WordLevel" and split_patterns(description) == [_WORD]:
-        return "word"
-    return "other"
-
-
-def _foreign_unknown(model: dict[str, Any], vocabulary: dict[str, int]) -> int | None:
-    """Return the id that another's tokenizer puts where it knows no token: by name, in Unigram by number."""
-    unknown = model.get("unk_id") if model["type"] == "Unigram" else vocabulary.get(model.get("unk_token") or "")
-    return None if unknown is None else int(unknown)
-
-
 @contextmanager
 def _library_errors() -> Iterator[None]:
     """Turn what the library cannot do into a sentence: some foreign tokenizers have no token for the unknown."""
@@ -443,13 +368,3 @@ def _bytes_of_characters() -> dict[str, bytes]:
 
 
 _BYTE_OF_CHARACTER = _bytes_of_characters()
-
-
-def _code_points(text: str) -> Iterator[np.ndarray]:
-    """Yield a text's code points part by part: uint8 where they fit, else uint32; half characters count as "?"."""
-    for start in range(0, len(text), _CODE_POINTS):
-        part = text[start : start + _CODE_POINTS]
-        try:
-            yield np.frombuffer(part.encode("latin-1"), np.uint8)
-        except UnicodeEncodeError:
-            yield np.frombuffer(part.encode("utf-32-le", "replace"), np.uint32)

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator
 from minigpt.tasks import NOBODY, Task
 from minigpt.text.corpus import Corpus
 from minigpt.text.pieces import OUR_CUTS, cut
-from minigpt.text.tokenizer import Kind, Tokenizer
+from minigpt.text.tokenizer import Tokenizer
+from minigpt.text.tokenizer_kinds import Kind
 
 # More text than this changes few tokens.
 LEARNING_CHARACTERS = 100_000_000

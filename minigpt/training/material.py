@@ -15,8 +15,8 @@ from minigpt.text.corpus import Corpus
 from minigpt.text.mixture import Mixture
 from minigpt.text.prepare import Prepared
 from minigpt.text.texts import Texts, find_corpora, joint_hash, joint_name
-from minigpt.text.tokenizer import KINDS
 from minigpt.text.tokenizer_facts import tokenizer_path
+from minigpt.text.tokenizer_kinds import KINDS
 from minigpt.text.windows import Windows
 from minigpt.training.plan import Plan
 from minigpt.training.resuming import fork_command

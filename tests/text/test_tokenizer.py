@@ -13,14 +13,8 @@ from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, pro
 
 from minigpt.errors import UserError
 from minigpt.text.corpus import Document, Message
-from minigpt.text.tokenizer import (
-    KINDS,
-    SPECIAL_TOKENS,
-    StreamDecoder,
-    Tokenizer,
-    choose_kind,
-    fitting_vocab_size,
-)
+from minigpt.text.tokenizer import StreamDecoder, Tokenizer
+from minigpt.text.tokenizer_kinds import KINDS, SPECIAL_TOKENS, choose_kind, fitting_vocab_size
 
 TEXT = (
     "First Citizen:\nBefore we proceed any further, hear me speak.\n\nAll:\nSpeak, speak.\n\n"
@@ -120,7 +114,7 @@ def test_every_cut_that_is_allowed_leaves_the_tokens(text: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("minigpt.text.pieces.PIECE", 1)
         patch.setattr("minigpt.text.pieces.BATCH", 40)
-        patch.setattr("minigpt.text.tokenizer._CODE_POINTS", 3)
+        patch.setattr("minigpt.text.tokenizer_kinds._CODE_POINTS", 3)
         for tokenizer in TOKENIZERS.values():
             expected = plain(tokenizer).encode(text, add_special_tokens=False).ids
             assert tokenizer.encode_array(text).tolist() == expected

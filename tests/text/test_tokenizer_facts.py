@@ -15,7 +15,7 @@ from minigpt.text.corpus import Corpus
 from minigpt.text.painting import paint
 from minigpt.text.prepare import prepare
 from minigpt.text.sources import add_path
-from minigpt.text.tokenizer import KINDS, Tokenizer
+from minigpt.text.tokenizer import Tokenizer
 from minigpt.text.tokenizer_facts import (
     ReferenceText,
     describe,
@@ -24,6 +24,7 @@ from minigpt.text.tokenizer_facts import (
     reference_text,
     tokenizer_path,
 )
+from minigpt.text.tokenizer_kinds import KINDS
 from minigpt.text.tokenizer_training import train_on
 from minigpt.workspace import Workspace
 from tests.conftest import tale

@@ -96,6 +96,9 @@ def newer_checkpoint(path: Path, opened: tuple[int, int] | None, training: bool)
     return max(later)[1] if later else None
 
 
+_READ_SUFFIXES = (".txt", ".md", ".jsonl")
+
+
 def starters(workspace: Workspace, corpus: str, mode: str) -> list[str]:
     """Return a few prompts from a corpus: first questions of its conversations, or first words of its texts.
 
@@ -112,6 +115,8 @@ def starters(workspace: Workspace, corpus: str, mode: str) -> list[str]:
 
 
 def _first_documents(path: Path) -> Iterator[Document]:
+    if path.suffix.lower() not in _READ_SUFFIXES:
+        return  # tables, pages and packed files are for a process of their own
     with path.open("rb") as file:
         text = codecs.getincrementaldecoder("utf-8-sig")("ignore").decode(file.read(_READ_BYTES))
     if not is_jsonl(path):

@@ -1,0 +1,107 @@
+"""The three kinds of tokenizer as objects of the `tokenizers` library: how they are made, told apart and chosen."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal
+
+import numpy as np
+import tokenizers
+from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers
+
+from minigpt.text.pieces import QWEN2_PATTERN, split_patterns
+
+SPECIAL_TOKENS: tuple[str, ...] = ("<|endoftext|>", "<|unk|>", "<|pad|>", "<|user|>", "<|assistant|>", "<|end|>")
+BYTE_ALPHABET = sorted(pre_tokenizers.ByteLevel.alphabet())
+SMALLEST_BPE = len(SPECIAL_TOKENS) + len(BYTE_ALPHABET)
+
+Kind = Literal["char", "word", "bpe"]
+KINDS: tuple[Kind, ...] = ("char", "word", "bpe")
+
+# Below this many characters a text is learned best by character.
+_TINY_CORPUS = 2_000_000
+# A BPE token should occur often enough to be learned: one vocabulary entry for so many characters of text.
+_CHARACTERS_PER_BPE_TOKEN = 256
+
+# A word with the space before it, one digit, one other character: every character belongs to exactly one of them.
+_WORD = r" ?[\p{L}\p{M}]+(?:['’]\p{L}+)*| ?\p{N}| ?[^\s\p{L}\p{M}\p{N}]|\s"
+
+# So many code points and their ids stay in the processor's cache while they are looked up.
+_CODE_POINTS = 16_384
+
+
+def choose_kind(kind: str, characters: int) -> tuple[Kind, str]:
+    """Return the kind of tokenizer for a text of so many characters, and why in one sentence."""
+    for known in KINDS:
+        if kind == known:
+            return known, f"Tokenizer: {known}, as asked for."
+    assert kind == "auto", kind
+    if characters < _TINY_CORPUS:
+        return "char", f"Tokenizer: char, because {characters:,} characters are too few to learn longer tokens from."
+    return "bpe", f"Tokenizer: bpe, because {characters:,} characters are enough to learn longer tokens from."
+
+
+def fitting_vocab_size(asked: int, characters: int) -> int:
+    """Return the BPE vocabulary for a text: what was asked for, or less where its tokens would be too rare."""
+    fitting = max(2 * len(BYTE_ALPHABET), characters // _CHARACTERS_PER_BPE_TOKEN // 64 * 64)
+    return min(asked, fitting)
+
+
+def char_core(texts: Iterable[str], special_tokens: list[AddedToken]) -> tokenizers.Tokenizer:
+    occurs = np.zeros(0x110000, dtype=bool)
+    for codes in itertools.chain.from_iterable(map(code_points, texts)):
+        occurs[codes] = True
+    tokens = [*SPECIAL_TOKENS, *map(chr, np.flatnonzero(occurs).tolist())]
+    vocabulary = {token: i for i, token in enumerate(tokens)}
+    # BPE without merges: each character is its own token.
+    core = tokenizers.Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token="<|unk|>", fuse_unk=False))
+    core.decoder = decoders.Fuse()
+    core.add_special_tokens(special_tokens)
+    return core
+
+
+def word_core() -> tokenizers.Tokenizer:
+    core = tokenizers.Tokenizer(models.WordLevel(unk_token="<|unk|>"))
+    core.pre_tokenizer = pre_tokenizers.Split(Regex(_WORD), "isolated")
+    core.decoder = decoders.Fuse()
+    return core
+
+
+def bpe_core() -> tokenizers.Tokenizer:
+    core = tokenizers.Tokenizer(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(QWEN2_PATTERN), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    core.decoder = decoders.ByteLevel()
+    return core
+
+
+def kind_of(description: dict[str, Any]) -> str:
+    model, decoder = description["model"], (description.get("decoder") or {}).get("type")
+    if model["type"] == "BPE" and decoder == "ByteLevel":
+        return "bpe"
+    if model["type"] == "BPE" and decoder == "Fuse" and not model["merges"] and model.get("unk_token") == "<|unk|>":
+        return "char" if description.get("pre_tokenizer") is None else "other"
+    if model["type"] == "WordLevel" and split_patterns(description) == [_WORD]:
+        return "word"
+    return "other"
+
+
+def foreign_unknown(model: dict[str, Any], vocabulary: dict[str, int]) -> int | None:
+    """Return the id that another's tokenizer puts where it knows no token: by name, in Unigram by number."""
+    unknown = model.get("unk_id") if model["type"] == "Unigram" else vocabulary.get(model.get("unk_token") or "")
+    return None if unknown is None else int(unknown)
+
+
+def code_points(text: str) -> Iterator[np.ndarray]:
+    """Yield a text's code points part by part: uint8 where they fit, else uint32; half characters count as "?"."""
+    for start in range(0, len(text), _CODE_POINTS):
+        part = text[start : start + _CODE_POINTS]
+        try:
+            yield np.frombuffer(part.encode("latin-1"), np.uint8)
+        except UnicodeEncodeError:
+            yield np.frombuffer(part.encode("utf-32-le", "replace"), np.uint32)
