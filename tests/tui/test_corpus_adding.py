@@ -251,6 +251,18 @@ async def test_a_page_that_cannot_be_had_says_why_and_leaves_nothing(scene: Scen
 
 
 @pytest.mark.asyncio
+async def test_a_page_that_is_not_kept_leaves_nothing(scene: Scene) -> None:
+    async with opened(scene) as pilot:
+        await press(pilot, "a", URL)
+        put(pilot, url="https://example.org/moon")
+        await add(pilot)
+        incoming = scene.workspace.checkpoints / ".app" / "incoming"
+        assert len(list(incoming.iterdir())) == 1
+        await press(pilot, "escape")
+        await until(pilot, lambda: not list(incoming.iterdir()))
+
+
+@pytest.mark.asyncio
 async def test_escape_gives_up_a_slow_page(scene: Scene) -> None:
     async with opened(scene) as pilot:
         await press(pilot, "a", URL)

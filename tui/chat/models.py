@@ -20,6 +20,7 @@ STARTERS = 3
 _KINDS = {"best_model": "best", "final_model": "final", "interrupted_checkpoint": "interrupted"}
 _READ_BYTES = 1 << 18
 _READ_FILES = 8
+_READ_SUFFIXES = (".txt", ".md", ".jsonl")
 _MAX_PROMPT = 100
 _FIRST_WORDS = 4
 
@@ -94,9 +95,6 @@ def newer_checkpoint(path: Path, opened: tuple[int, int] | None, training: bool)
     # A file under two names is no news.
     later = [(found, other) for found, other in later if found[1] != opened[1]]
     return max(later)[1] if later else None
-
-
-_READ_SUFFIXES = (".txt", ".md", ".jsonl")
 
 
 def starters(workspace: Workspace, corpus: str, mode: str) -> list[str]:

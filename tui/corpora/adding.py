@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -126,6 +127,7 @@ class AddForm(ModalScreen[Addition | None]):
     def __init__(self, taken: Iterable[str]) -> None:
         super().__init__()
         self.taken = set(taken)
+        self.scratch: list[Path] = []  # files with text on its way; those that are not given away are removed
         self._suggested = ""
 
     def compose(self) -> ComposeResult:
@@ -187,7 +189,16 @@ class AddForm(ModalScreen[Addition | None]):
             raise UserError(f"There is a corpus {name} already: choose another name.")
         added = self.addition(name, self._split_flags())
         if added is not None:
-            self.dismiss(added)
+            self.give(added)
+
+    def give(self, added: Addition) -> None:
+        """End with what is to be added."""
+        self.scratch = [path for path in self.scratch if path != added.scratch]
+        self.dismiss(added)
+
+    def on_unmount(self) -> None:
+        for path in self.scratch:
+            self.app.run_worker(partial(path.unlink, missing_ok=True), name="tidy", thread=True, exit_on_error=False)
 
     def _split_flags(self) -> tuple[str, ...]:
         if not self.SPLIT:

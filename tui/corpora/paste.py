@@ -104,6 +104,7 @@ class PasteForm(AddForm):
 
     def _kept(self, characters: int, path: Path) -> None:
         self.much = path
+        self.scratch.append(path)
         told = f"{_told(characters)} ({size(path.stat().st_size)}); above is only how it begins."
         self.query_one("#size", Static).update(told)
 
@@ -125,7 +126,7 @@ class PasteForm(AddForm):
         return None
 
     def _ready(self, name: str, flags: tuple[str, ...], path: Path) -> None:
-        self.dismiss(self._from(name, flags, path))
+        self.give(self._from(name, flags, path))
 
     def _refuse(self, problem: str) -> None:
         self.query_one("#add", Button).disabled = False

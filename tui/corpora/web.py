@@ -19,13 +19,13 @@ from tui.corpora.wrapping import plain
 
 
 class Preview(msgspec.Struct):
-    """The answer of `minigpt corpus preview`."""
+    """The answer of `minigpt corpus preview`; how many characters a large file has is not known before it is read."""
 
     title: str = ""
     kind: str = ""
     origin: str = ""
     text: str = ""
-    characters: int = 0
+    characters: int | None = 0
     notes: list[str] = []
 
 
@@ -102,10 +102,10 @@ class WebForm(AddForm):
     def _take(self, request: str, found: tuple[Preview, Path]) -> None:
         preview, path = found
         self.fetched = (request, preview, path)
-        self._say_head(
-            "\n".join([f"{preview.title or preview.origin}: {preview.characters:,} characters", *preview.notes])
-        )
-        more = " …" if preview.characters > len(preview.text) else ""
+        self.scratch.append(path)
+        length = "a large file" if preview.characters is None else f"{preview.characters:,} characters"
+        self._say_head("\n".join([f"{preview.title or preview.origin}: {length}", *preview.notes]))
+        more = " …" if preview.characters is None or preview.characters > len(preview.text) else ""
         self.query_one(Page).show(plain(preview.text + more))
         if preview.title:
             self.suggest(preview.title.lower())
