@@ -140,7 +140,8 @@ def source_of(spec: str, options: argparse.Namespace, workspace: Workspace, scra
 def _local(path: Path, options: argparse.Namespace, workspace: Workspace, reading: Reading) -> Source:
     shards = sorted(path.glob("*.bin")) if path.is_dir() else [path] if path.suffix == ".bin" else []
     if not shards:
-        return PathSource(path, reading, kind="url" if options.origin else "", origin=options.origin)
+        kind = ("url" if options.origin.startswith("http") else "text") if options.origin else ""
+        return PathSource(path, reading, kind=kind, origin=options.origin)
     from minigpt.text.pretokenised import TokenSource
     from minigpt.text.tokenizer_facts import load_tokenizer
 

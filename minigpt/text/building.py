@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,13 +62,11 @@ class Dropout:
 
 
 @dataclass(frozen=True)
-class _Piece:
-    """A part of the text on its way into a shard: `length` in characters or documents, `size` in UTF-8 bytes."""
+class _Step:
+    """Some text on its way into the shards: `length` in characters or documents, its ids and UTF-8 bytes by split."""
 
-    split: str
-    ids: np.ndarray
     length: int
-    size: int
+    parts: list[tuple[str, np.ndarray, int]]
 
 
 def build(
@@ -95,10 +93,12 @@ def build(
         for copy in range(journal.copy, copies):
             position = journal.position if copy == journal.copy else 0
             with tokenizer.dropout(dropout.share) if copy else nullcontext():
-                for piece in _pieces(plan, tokenizer, ("train",) if copy else SPLITS, position):
-                    finished = writers[piece.split].add(piece.ids)
-                    position += piece.length
-                    text_bytes[piece.split] += piece.size
+                for step in _steps(plan, tokenizer, ("train",) if copy else SPLITS, position):
+                    finished = 0
+                    for split, ids, size in step.parts:
+                        finished += writers[split].add(ids)
+                        text_bytes[split] += size
+                    position += step.length
                     task.report("tokenising", sum(text_bytes.values()), total, "bytes")
                     if finished:
                         states = {split: writer.sync() for split, writer in writers.items()}
@@ -148,16 +148,16 @@ def _write_journal(folder: Path, journal: _Journal) -> None:
     write_file(folder / JOURNAL, msgspec.json.encode(journal))
 
 
-def _pieces(plan: SplitPlan, tokenizer: Tokenizer, splits: Iterable[str], position: int) -> Iterator[_Piece]:
+def _steps(plan: SplitPlan, tokenizer: Tokenizer, splits: Sequence[str], position: int) -> Iterator[_Step]:
     """Yield the text of some splits from a position on, always in the same order."""
-    return (_lone_pieces if plan.lone else _document_pieces)(plan, tokenizer, splits, position)
+    return (_lone_steps if plan.lone else _document_steps)(plan, tokenizer, splits, position)
 
 
-def _lone_pieces(plan: SplitPlan, tokenizer: Tokenizer, splits: Iterable[str], skip: int) -> Iterator[_Piece]:
+def _lone_steps(plan: SplitPlan, tokenizer: Tokenizer, splits: Sequence[str], skip: int) -> Iterator[_Step]:
     parts = _without_first(((split, text) for split, text in plan.lone_parts() if split in splits), skip)
     for split, group in itertools.groupby(parts, key=lambda part: part[0]):
         for text, ids in tokenizer.encode_parts(text for _, text in group):
-            yield _Piece(split, ids, len(text), utf8_length(text))
+            yield _Step(len(text), [(split, ids, utf8_length(text))])
 
 
 def _without_first(parts: Iterable[tuple[str, str]], characters: int) -> Iterator[tuple[str, str]]:
@@ -167,16 +167,22 @@ def _without_first(parts: Iterable[tuple[str, str]], characters: int) -> Iterato
         characters = max(0, characters - len(text))
 
 
-def _document_pieces(plan: SplitPlan, tokenizer: Tokenizer, splits: Iterable[str], skip: int) -> Iterator[_Piece]:
-    # The tokenizer reads ahead: what is known of the documents waits here for their ids.
-    waiting: deque[tuple[str, int]] = deque()
+def _document_steps(plan: SplitPlan, tokenizer: Tokenizer, splits: Sequence[str], skip: int) -> Iterator[_Step]:
+    # The tokenizer reads ahead: the splits wait here for their documents' ids.
+    waiting: deque[int] = deque()
 
     def documents() -> Iterator[Document]:
         wanted = ((split, document) for split, document in plan.documents() if split in splits)
         for split, document in itertools.islice(wanted, skip, None):
-            waiting.append((split, sum(map(utf8_length, document.texts()))))
+            waiting.append(splits.index(split))
             yield document
 
-    for ids in tokenizer.encode_documents(documents()):
-        split, size = waiting.popleft()
-        yield _Piece(split, ids, 1, size)
+    for batch in tokenizer.encode_batches(documents()):
+        belongs = np.array([waiting.popleft() for _ in batch.documents])
+        sizes = np.array([sum(map(utf8_length, document.texts())) for document in batch.documents])
+        of_token = np.repeat(belongs, batch.lengths)
+        parts = [
+            (split, batch.ids[of_token == number], int(sizes[belongs == number].sum()))
+            for number, split in enumerate(splits)
+        ]
+        yield _Step(len(batch.documents), parts)

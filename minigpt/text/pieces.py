@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 # How text is split before the merges. Ours is Qwen2's (and so known to llama.cpp): digits one by one, newlines joined
@@ -38,6 +39,7 @@ _LONG_WORD = re.compile(rf"[^\W\d_]{{{_LONGEST_WORD}}}|(?:_|[^\w\s]){{{_LONGEST_
 _LONG_BLANK = re.compile(rf"\s{{{_LONGEST_WORD}}}")
 
 T = TypeVar("T")
+Result = TypeVar("Result")
 
 
 def safe_cuts(kind: str, description: dict[str, Any]) -> Cuts:
@@ -146,3 +148,16 @@ def without_surrogates(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text
+
+
+def ahead(items: Iterable[T], work: Callable[[T], Result]) -> Iterator[Result]:
+    """Yield what `work` makes of each item; one is worked on in a thread while the one before is made use of."""
+    with ThreadPoolExecutor(1, "ahead") as thread:
+        waiting: Future[Result] | None = None
+        for item in items:
+            started = thread.submit(work, item)
+            if waiting is not None:
+                yield waiting.result()
+            waiting = started
+        if waiting is not None:
+            yield waiting.result()

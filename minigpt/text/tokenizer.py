@@ -16,6 +16,7 @@ import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,8 @@ from minigpt.errors import UserError, printable
 from minigpt.text.documents import Document, Message
 from minigpt.text.pieces import (
     OUR_CUTS,
+    PIECE,
+    ahead,
     batches,
     cut,
     safe_cuts,
@@ -208,13 +211,21 @@ class Tokenizer:
             self._core.model.dropout = None
 
     def encode_documents(self, documents: Iterable[Document]) -> Iterator[np.ndarray]:
-        """Yield each document's ids with its joins (see above); many documents are encoded at a time."""
-        for batch in batches(documents, lambda document: sum(map(len, document.texts()))):
-            segments = [self._segments(document) for document in batch]
-            encoded = self._encode_texts([part for parts in segments for part in parts if isinstance(part, str)])
-            for parts in segments:
-                arrays = [next(encoded) if isinstance(part, str) else np.array([part], self.dtype) for part in parts]
-                yield np.concatenate(arrays)
+        """Yield each document's ids with its joins (see above)."""
+        for batch in self.encode_batches(documents):
+            yield from np.split(batch.ids, np.cumsum(batch.lengths)[:-1])
+
+    def encode_batches(self, documents: Iterable[Document]) -> Iterator[EncodedBatch]:
+        """Yield documents with their ids and joins, some millions of characters at a time, the next ones encoding."""
+
+        def prepared() -> Iterator[tuple[list[Document], list[list[str | int]]]]:
+            for batch in batches(documents, lambda document: sum(map(len, document.texts()))):
+                yield batch, [self._segments(document) for document in batch]
+
+        def encoded(item: tuple[list[Document], list[list[str | int]]]) -> EncodedBatch:
+            return EncodedBatch(item[0], *self._encode_segments(item[1]))
+
+        return ahead(prepared(), encoded)
 
     def encode_chat(self, messages: Sequence[Message], reply: bool = False) -> list[int]:
         """Return the ids of a conversation; with `reply` it ends where the assistant is to speak.
@@ -244,27 +255,62 @@ class Tokenizer:
             )
         return token_id
 
-    def _encode_texts(self, texts: Sequence[str]) -> Iterator[np.ndarray]:
-        """Yield the ids of each of many texts, all encoded in one call."""
+    def _encode_segments(self, documents: list[list[str | int]]) -> tuple[np.ndarray, np.ndarray]:
+        """Return all ids of documents, given as texts and ids between them, and how many each has."""
+        text_ids, text_lengths = self._encode_texts(
+            [part for parts in documents for part in parts if type(part) is str]
+        )
+        lengths, joins, places = [], [], []
+        position = begin = text = 0
+        for parts in documents:
+            for part in parts:
+                if isinstance(part, str):
+                    position += text_lengths[text]
+                    text += 1
+                else:
+                    joins.append(part)
+                    places.append(position)
+                    position += 1
+            lengths.append(position - begin)
+            begin = position
+        ids = np.empty(position, self.dtype)
+        is_text = np.ones(position, bool)
+        is_text[places] = False
+        ids[is_text] = text_ids
+        ids[places] = joins
+        return ids, np.array(lengths, np.int64)
+
+    def _encode_texts(self, texts: list[str]) -> tuple[np.ndarray, list[int]]:
+        """Return the ids of many texts, all encoded in one call, one after another, and how many each has."""
         if self._id_of_code_point is not None:
-            yield from map(self._encode_characters, texts)
-            return
-        pieces = [list(cut([text], self._cuts)) for text in texts]
-        encoded = self._encode_pieces(piece for text in pieces for piece in text)
-        for text in pieces:
-            yield self._joined(list(itertools.islice(encoded, len(text))))
+            return self._encode_characters("".join(texts)), list(map(len, texts))
+        pieces: list[str] = []
+        counts = []
+        for text in texts:
+            before = len(pieces)
+            pieces.extend([without_surrogates(text)] if len(text) <= PIECE else cut([text], self._cuts))
+            counts.append(len(pieces) - before)
+        ids: list[int] = []
+        lengths = []
+        with _library_errors():
+            encodings = iter(self._core.encode_batch_fast(pieces, add_special_tokens=False))
+        for count in counts:
+            before = len(ids)
+            for encoding in itertools.islice(encodings, count):
+                ids += encoding.ids
+            lengths.append(len(ids) - before)
+        return np.array(ids, self.dtype), lengths
 
     def _joined(self, arrays: list[np.ndarray]) -> np.ndarray:
         return arrays[0] if len(arrays) == 1 else np.concatenate([*arrays, np.empty(0, self.dtype)])
 
     def _encode_pieces(self, pieces: Iterable[str]) -> Iterator[np.ndarray]:
-        for batch in batches(pieces, len):
+        def encoded(batch: list[str]) -> list[np.ndarray]:
             with _library_errors():
                 encodings = self._core.encode_batch_fast(batch, add_special_tokens=False)
-            for encoding in encodings:
-                ids = encoding.ids
-                yield np.fromiter(ids, self.dtype, len(ids))
-            del encodings  # not to be held beside the next batch's
+            return [np.fromiter(encoding.ids, self.dtype) for encoding in encodings]
+
+        return itertools.chain.from_iterable(ahead(batches(pieces, len), encoded))
 
     def _encode_characters(self, text: str) -> np.ndarray:
         """Look every code point up in a table: the ids of tokenizer.json, twenty times as fast."""
@@ -317,6 +363,15 @@ class Tokenizer:
     def unknown_share(self, ids: np.ndarray) -> float:
         """Return which share of ids is the unknown token."""
         return 0.0 if self.unknown is None or len(ids) == 0 else float(np.mean(ids == self.unknown))
+
+
+@dataclass(frozen=True)
+class EncodedBatch:
+    """Documents, all their ids one after another, and how many each has, int64 (documents,)."""
+
+    documents: list[Document]
+    ids: np.ndarray
+    lengths: np.ndarray
 
 
 class StreamDecoder:

@@ -317,6 +317,7 @@ def test_a_full_disk_is_said_so_and_what_is_done_is_kept(several: Corpus, monkey
         if phase == "tokenising" and share > 0.5:
             raise OSError(errno.ENOSPC, "No space left on device")
 
+    monkeypatch.setattr("minigpt.text.pieces.BATCH", 400)
     with pytest.raises(JobFailed, match=r"disk is full.*what is done is kept"):
         make(several, task=Telling(full), shard_tokens=500)
     task = Telling(lambda phase, share: None)

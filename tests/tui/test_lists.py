@@ -17,7 +17,7 @@ import pytest
 from textual.app import App, ComposeResult
 from textual.content import Content
 from textual.pilot import Pilot
-from textual.widgets import Button, Input
+from textual.widgets import Button
 
 from minigpt.jobs import EVENTS, RunLock
 from minigpt.presets import preset_paths
@@ -313,32 +313,6 @@ async def test_the_sample_is_there_before_it_is_made(workspace: Workspace) -> No
         assert "built in, made on first use" in line_of(pilot, "sample")
         assert "This is the story about" in shown(pilot)
     assert list(workspace.data.iterdir()) == []
-
-
-@pytest.mark.asyncio
-async def test_a_text_is_added_by_its_path_and_chosen(workspace: Workspace) -> None:
-    (workspace.root / "novel.txt").write_text(tale())
-    async with on_screen(CorpusPane(), workspace) as pilot:
-        await press(pilot, "a")
-        pilot.app.screen.query_one(Input).value = str(workspace.root / "novel.txt")
-        await press(pilot, "enter")
-        assert listed(pilot) == ["sample", "novel"]
-        await press(pilot, "enter")
-        assert asked(pilot) == [("corpus", "novel")]
-        assert line_of(pilot, "novel").startswith("›●")
-
-
-@pytest.mark.parametrize("path", ["missing.txt", "~nobody-of-that-name/x", "x" * 5000, "a\0b"], ids=range(4))
-@pytest.mark.asyncio
-async def test_a_text_that_cannot_be_added_is_told_in_words(workspace: Workspace, path: str) -> None:
-    async with on_screen(CorpusPane(), workspace) as pilot:
-        await press(pilot, "a")
-        pilot.app.screen.query_one(Input).value = path
-        await press(pilot, "enter")
-        ((kind, title, text),) = asked(pilot)
-        assert (kind, title) == ("tell", "The text was not added")
-        assert text
-        assert listed(pilot) == ["sample"]
 
 
 @pytest.mark.asyncio
