@@ -85,6 +85,7 @@ def test_interrupted_and_resumed_it_is_the_same_run(several: Workspace, choices:
     assert_equal(resumed, whole)
 
 
+@pytest.mark.slow  # interrupted and resumed says nearly the same
 def test_killed_and_resumed_it_is_the_same_run(several: Workspace) -> None:
     steps = {"training__max_steps": 120, "training__save_every": 10, **MIXED}
     whole = trained(several, "whole", **steps)
@@ -193,6 +194,7 @@ def test_the_command_line_mixes_and_evaluates(several: Workspace, capsys: pytest
     assert together["tokens"] > alone["tokens"] > 0
 
 
+@pytest.mark.slow
 def test_a_dry_run_tells_the_shares(several: Workspace) -> None:
     done = run_minigpt("train", "--dry-run", *FLAGS, "--mix", "tale:3", "--mix", "sums:1", workspace=several.root)
     assert done.returncode == 0, done.stderr
