@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from minigpt.advice import refuse_tiny
 from minigpt.cli.common import add_setting_flags, with_given, workspace_of, write_json
@@ -25,6 +26,7 @@ from minigpt.tasks import Task, list_tasks
 from minigpt.text.corpora import create_sample, list_corpora, purge, remove, resolve, restore, used_by
 from minigpt.text.corpus import Corpus
 from minigpt.text.prepare import Prepared, held_out_notes, prepare_for
+from minigpt.text.sources import corpus_name
 from minigpt.text.tokenizer_facts import load_tokenizer
 from minigpt.workspace import Workspace
 
@@ -79,7 +81,7 @@ def add_corpus_arguments(parser: argparse.ArgumentParser) -> None:
     for name in ("prepare", "stats"):
         actions[name].add_argument("--preset", metavar="NAME", help="as this preset is to learn from it")
     add_setting_flags(actions["prepare"], ["corpus", "tokenizer"])
-    for name in ("prepare", "stats", "documents"):
+    for name in ("prepare", "sample"):
         add_task_argument(actions[name])
 
 
@@ -104,12 +106,14 @@ def run_corpus(options: argparse.Namespace) -> int:
         return _add(options)
     if options.action == "sample":
         return _sample(options)
+    if options.action == "prepare":
+        return _prepare(options)
     corpus = resolve(workspace, options.name)
     if corpus.note:
         say(corpus.note)
     if options.action == "show":
         return show_corpus(corpus, options.json)
-    return {"prepare": _prepare, "stats": run_stats, "documents": run_documents}[options.action](corpus, options)
+    return {"stats": run_stats, "documents": run_documents}[options.action](corpus, options)
 
 
 def _add(options: argparse.Namespace) -> int:
@@ -124,18 +128,23 @@ def _add(options: argparse.Namespace) -> int:
 
 
 def _sample(options: argparse.Namespace) -> int:
-    workspace = workspace_of(options)
-    return show_corpus(
-        create_sample(workspace, options.name, characters_of(options.size, "--size"), options.seed), options.json
-    )
+    characters = characters_of(options.size, "--size")
+
+    def work(task: Task) -> Corpus:
+        return create_sample(workspace_of(options), options.name, characters, options.seed, task)
+
+    made = run_as_task(options, f"add-{options.name}", f"make {options.name}", work)
+    return made if isinstance(made, int) else show_corpus(made, options.json)
 
 
 def _list(workspace: Workspace, as_json: bool) -> int:
-    corpora = list_corpora(workspace)
+    corpora, damaged = list_corpora(workspace)
+    for trouble in damaged:
+        say(trouble)
     if as_json:
         write_json([corpus.manifest for corpus in corpora])
         return 0
-    if not corpora:
+    if not corpora and not damaged:
         say("There are no corpora yet: `minigpt train` makes the built-in one, `minigpt corpus add` takes yours.")
     for corpus in corpora:
         manifest = corpus.manifest
@@ -144,19 +153,23 @@ def _list(workspace: Workspace, as_json: bool) -> int:
     return 0
 
 
-def _prepare(corpus: Corpus, options: argparse.Namespace) -> int:
+def _prepare(options: argparse.Namespace) -> int:
     workspace = workspace_of(options)
     config = with_given(load_preset(options.preset, workspace) if options.preset else Config(), options)
-    refuse_tiny(corpus.manifest.characters)
     tokenizer = load_tokenizer(workspace, config.tokenizer.file).to_json() if config.tokenizer.file else None
 
     def work(task: Task) -> Prepared:
+        corpus = resolve(workspace, options.name, task)
+        if corpus.note:
+            task.notice(corpus.note)
+        refuse_tiny(corpus.manifest.characters)
         prepared = prepare_for(corpus, config, tokenizer, task)
         for note in (prepared.tokenizer_note, *prepared.notes, *held_out_notes(corpus, config.corpus, task)):
             task.notice(note)
         return prepared
 
-    prepared = run_as_task(options, f"prepare-{corpus.name}", f"prepare {corpus.name}", work)
+    name = corpus_name(Path(options.name))
+    prepared = run_as_task(options, f"prepare-{name}", f"prepare {name}", work)
     if isinstance(prepared, int):
         return prepared
     figures = _figures(prepared)

@@ -20,7 +20,7 @@ from minigpt.text.catalogue import Entry, catalogue, entry
 from minigpt.text.corpora import SAMPLE, sample_source
 from minigpt.text.corpus import MANIFEST, Corpus, Source, SourceRecord
 from minigpt.text.reading import SPLIT_CHOICES, Reading
-from minigpt.text.sources import PathSource, StreamSource, add_path, corpus_name
+from minigpt.text.sources import PathSource, StreamSource, add_path, corpus_name, wait_for_input
 from minigpt.workspace import Workspace
 
 STDIN = "-"
@@ -70,8 +70,10 @@ def run_add(options: argparse.Namespace) -> Corpus | int:
     if name is None:
         if _is_plain_path(specs[0]) and not options.extend:
             path = Path(specs[0]).expanduser()
+            asked = options.split != "auto" or options.field
+            reading = Reading(options.split, options.field) if asked else None
             return run_as_task(
-                options, "add", f"add {specs[0]}", lambda task: add_path(workspace, path, task, refuse_tiny)
+                options, "add", f"add {specs[0]}", lambda task: add_path(workspace, path, task, refuse_tiny, reading)
             )
         name = _name_for(specs[0])
     directory = workspace.corpus_directory(name)
@@ -81,11 +83,16 @@ def run_add(options: argparse.Namespace) -> Corpus | int:
             f"There is a corpus {name!r} already: choose another name, add to it with --extend, or remove it with "
             f"`minigpt corpus remove {name}`."
         )
-    with tempfile.TemporaryDirectory(prefix="minigpt-") as scratch:
+    workspace.require_writable()
+    # Beside the corpora: what is fetched may be large, and /tmp lies in memory on some machines.
+    with tempfile.TemporaryDirectory(dir=workspace.data, prefix=".fetch-") as scratch:
         folder = Path(scratch)
 
         def work(task: Task) -> Corpus:
-            sources = [source_of(spec, options, workspace, folder / str(i), task) for i, spec in enumerate(specs)]
+            if all(_shards([spec]) for spec in specs):
+                sources = [_tokens(_shards(specs), options, workspace)]
+            else:
+                sources = [source_of(spec, options, workspace, folder / str(i), task) for i, spec in enumerate(specs)]
             if there:
                 return Corpus.open(directory).extended(sources, task)
             return Corpus.create(workspace, name, sources, task, refuse_tiny)
@@ -94,7 +101,19 @@ def run_add(options: argparse.Namespace) -> Corpus | int:
 
 
 def _is_plain_path(spec: str) -> bool:
-    return spec not in (STDIN, SAMPLE) and _scheme(spec) == "" and (Path(spec).exists() or not _in_catalogue(spec))
+    if spec in (STDIN, SAMPLE) or _scheme(spec) or _shards([spec]):
+        return False
+    return Path(spec).exists() or not _in_catalogue(spec)
+
+
+def _shards(specs: list[str]) -> list[Path]:
+    """Return the token shards that some words name: files, or all in a folder."""
+    paths = [Path(spec).expanduser() for spec in specs]
+    return [
+        shard
+        for path in paths
+        for shard in (sorted(path.glob("*.bin")) if path.is_dir() else [path] if path.suffix == ".bin" else [])
+    ]
 
 
 def _name_for(spec: str) -> str:
@@ -129,7 +148,7 @@ def source_of(spec: str, options: argparse.Namespace, workspace: Workspace, scra
     if scheme == "list":
         return _file_list(rest, options, workspace, scratch, task)
     if Path(spec).expanduser().exists():
-        return _local(Path(spec).expanduser(), options, workspace, reading)
+        return _local(Path(spec).expanduser(), options, reading)
     if spec == SAMPLE:
         return sample_source(characters_of(options.size, "--size") if options.size else None, options.seed)
     if _in_catalogue(spec):
@@ -137,18 +156,19 @@ def source_of(spec: str, options: argparse.Namespace, workspace: Workspace, scra
     return PathSource(Path(spec).expanduser(), reading)
 
 
-def _local(path: Path, options: argparse.Namespace, workspace: Workspace, reading: Reading) -> Source:
-    shards = sorted(path.glob("*.bin")) if path.is_dir() else [path] if path.suffix == ".bin" else []
-    if not shards:
-        kind = ("url" if options.origin.startswith("http") else "text") if options.origin else ""
-        return PathSource(path, reading, kind=kind, origin=options.origin)
+def _local(path: Path, options: argparse.Namespace, reading: Reading) -> Source:
+    kind = ("url" if options.origin.startswith("http") else "text") if options.origin else ""
+    return PathSource(path, reading, kind=kind, origin=options.origin)
+
+
+def _tokens(shards: list[Path], options: argparse.Namespace, workspace: Workspace) -> Source:
     from minigpt.text.pretokenised import TokenSource
     from minigpt.text.tokenizer_facts import load_tokenizer
 
     if not options.tokenizer_file:
         raise UserError(
-            f"{printable(str(path))} holds tokens: name the tokenizer.json that made them with --tokenizer-file FILE "
-            "(GPT-2's lies at https://huggingface.co/gpt2/resolve/main/tokenizer.json)."
+            f"{printable(str(shards[0]))} holds tokens: name the tokenizer.json that made them with --tokenizer-file "
+            "FILE (GPT-2's lies at https://huggingface.co/gpt2/resolve/main/tokenizer.json)."
         )
     return TokenSource(shards, load_tokenizer(workspace, options.tokenizer_file))
 
@@ -162,14 +182,15 @@ def _page(url: str, options: argparse.Namespace, reading: Reading, scratch: Path
     source = PathSource(page.path, reading, kind="url", origin=page.url)
     source.notes[:0] = [page.title, *page.notes] if page.title else page.notes
     if sys.stdin.isatty() and sys.stderr.isatty() and not options.yes and not options.task:
-        _ask(page.title, _beginning(page.path, ASKED_CHARACTERS), page.characters)
+        _ask(page.title, _beginning(page.path, ASKED_CHARACTERS), page.characters, task)
     return source
 
 
-def _ask(title: str, beginning: str, characters: int | None) -> None:
+def _ask(title: str, beginning: str, characters: int | None, task: Task) -> None:
     size = "" if characters is None else f"{characters:,} characters. "
     say(f"\n{title}\n{beginning}\n\n{size}Keep this text? [Y/n] ")
-    if input().strip().lower() not in ("", "y", "yes"):
+    wait_for_input(sys.stdin.fileno(), task)
+    if sys.stdin.readline().strip().lower() not in ("", "y", "yes"):
         raise UserError("Not kept, as you said.")
 
 
@@ -279,6 +300,8 @@ def run_preview(options: argparse.Namespace) -> int:
         beginning = _beginning(page.path, PREVIEW_CHARACTERS)
         if options.into:
             target = Path(options.into)
+            if target.exists():
+                raise UserError(f"There is a file {printable(str(target))} already: choose another name for --into.")
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.move(page.path, target)
     if options.json:

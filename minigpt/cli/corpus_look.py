@@ -67,7 +67,8 @@ def run_stats(corpus: Corpus, options: argparse.Namespace) -> int:
         write_json({"name": corpus.name, "statistics": statistics, "advice": advice})
         return 0
     print(
-        f"{corpus.name}: {statistics.documents:,} documents, {statistics.characters:,} characters; "
+        f"{printable(corpus.name, single_line=True)}: {statistics.documents:,} documents, "
+        f"{statistics.characters:,} characters; "
         f"from {statistics.shortest:,} to {statistics.longest:,}, half of them below {statistics.median:,}"
     )
     most = max((entry.count for entry in statistics.histogram), default=1)

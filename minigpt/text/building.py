@@ -22,7 +22,7 @@ from minigpt.tasks import Task
 from minigpt.text.counting import utf8_length
 from minigpt.text.documents import Document
 from minigpt.text.recipes import TokenizerRecipe
-from minigpt.text.shard_writer import ShardWriter, WriterState
+from minigpt.text.shard_writer import ShardsLost, ShardWriter, WriterState
 from minigpt.text.shards import SPLITS
 from minigpt.text.splits import SplitPlan
 from minigpt.text.storage import shown, write_file
@@ -78,7 +78,7 @@ def build(
     """
     _require_room(folder, plan, recipe, dropout)
     tokenizer = _tokenizer(folder, plan, recipe, task)
-    journal = _read_journal(folder)
+    journal = _whole_journal(folder, tokenizer.vocab_size, shard_tokens)
     text_bytes: Counter[str] = Counter(journal.text_bytes)
     copies = dropout.copies if dropout.share else 1
     total = plan.corpus.manifest.bytes * (1 + plan.train_fraction * (copies - 1))
@@ -99,10 +99,10 @@ def build(
                         finished += writers[split].add(ids)
                         text_bytes[split] += size
                     position += step.length
-                    task.report("tokenising", sum(text_bytes.values()), total, "bytes")
                     if finished:
                         states = {split: writer.sync() for split, writer in writers.items()}
                         _write_journal(folder, _Journal(copy, position, dict(text_bytes), states))
+                    task.report("tokenising", sum(text_bytes.values()), total, "bytes")
     task.report("tokenised", total, total, "bytes")
     (folder / JOURNAL).unlink(missing_ok=True)
     return {
@@ -142,6 +142,18 @@ def _read_journal(folder: Path) -> _Journal:
         return msgspec.json.decode((folder / JOURNAL).read_bytes(), type=_Journal)
     except FileNotFoundError:
         return _Journal()
+
+
+def _whole_journal(folder: Path, vocab_size: int, shard_tokens: int) -> _Journal:
+    """Return how far an earlier process came, or the beginning where its shards are not what it says."""
+    try:
+        journal = _read_journal(folder)
+        for split, state in journal.writers.items():
+            ShardWriter(folder, split, vocab_size, shard_tokens, state).leave()
+    except (ShardsLost, msgspec.DecodeError):
+        (folder / JOURNAL).unlink()
+        return _Journal()
+    return journal
 
 
 def _write_journal(folder: Path, journal: _Journal) -> None:

@@ -15,9 +15,10 @@ from minigpt.config import Config
 from minigpt.errors import UserError, printable
 from minigpt.presets import read_file
 from minigpt.start import running_runs
+from minigpt.tasks import NOBODY, Task
 from minigpt.text.corpus import MANIFEST, Corpus, CorpusExists
 from minigpt.text.sources import SAMPLE, DocumentSource, add_path
-from minigpt.text.storage import shown
+from minigpt.text.storage import remove_all_abandoned, shown
 from minigpt.workspace import Workspace
 
 REMOVED = ".removed"
@@ -25,14 +26,14 @@ REMOVED = ".removed"
 _MARK = "@"
 
 
-def resolve(workspace: Workspace, name_or_path: str) -> Corpus:
+def resolve(workspace: Workspace, name_or_path: str, task: Task = NOBODY) -> Corpus:
     """Return the corpus of that name, or the one of a file or folder, which is added when it is not there yet.
 
     "sample" is the built-in corpus, made on first use. The corpus's note says what was done. Raises UserError when
     there is nothing of that name or it holds no text.
     """
     if name_or_path == SAMPLE:
-        return _sample(workspace)
+        return _sample(workspace, task)
     if not name_or_path or "\0" in name_or_path:
         raise UserError(f"{name_or_path!r} is no corpus: give a name, a file, a folder, or {SAMPLE}.")
     path = Path(name_or_path).expanduser()
@@ -41,19 +42,26 @@ def resolve(workspace: Workspace, name_or_path: str) -> Corpus:
         directory = next((folder for folder in candidates if (folder / MANIFEST).is_file()), None)
     except OSError as error:
         raise UserError(f"Cannot look up {shown(path)} ({error.strerror}): give another name or path.") from error
-    return add_path(workspace, path) if directory is None else Corpus.open(directory)
+    return add_path(workspace, path, task) if directory is None else Corpus.open(directory)
 
 
-def list_corpora(workspace: Workspace) -> list[Corpus]:
-    """Return all corpora by name; raises UserError for one whose manifest is damaged."""
+def list_corpora(workspace: Workspace) -> tuple[list[Corpus], list[str]]:
+    """Return all corpora by name, and in words what is wrong with those that cannot be opened."""
     folders = sorted(workspace.data.iterdir()) if workspace.data.is_dir() else []
-    visible = (folder for folder in folders if not folder.name.startswith("."))
-    return [Corpus.open(folder) for folder in visible if (folder / MANIFEST).is_file()]
+    found: list[Corpus] = []
+    damaged: list[str] = []
+    for folder in folders:
+        if not folder.name.startswith(".") and (folder / MANIFEST).is_file():
+            try:
+                found.append(Corpus.open(folder))
+            except UserError as error:
+                damaged.append(str(error))
+    return found, damaged
 
 
-def create_sample(workspace: Workspace, name: str, characters: int, seed: int) -> Corpus:
+def create_sample(workspace: Workspace, name: str, characters: int, seed: int, task: Task = NOBODY) -> Corpus:
     """Make a sample corpus of about so many characters; raises CorpusExists when the name is taken."""
-    return Corpus.create(workspace, name, sample_source(characters, seed))
+    return Corpus.create(workspace, name, sample_source(characters, seed), task)
 
 
 def sample_source(characters: int | None = None, seed: int = 0) -> DocumentSource:
@@ -65,12 +73,12 @@ def sample_source(characters: int | None = None, seed: int = 0) -> DocumentSourc
     return DocumentSource("sample", origin, sample.documents(characters, seed))
 
 
-def _sample(workspace: Workspace) -> Corpus:
+def _sample(workspace: Workspace, task: Task) -> Corpus:
     directory = workspace.corpus_directory(SAMPLE)
     if (directory / MANIFEST).is_file():
         return Corpus.open(directory)
     try:
-        corpus = Corpus.create(workspace, SAMPLE, sample_source())
+        corpus = Corpus.create(workspace, SAMPLE, sample_source(), task)
     except CorpusExists:
         return Corpus.open(directory)  # made by another process meanwhile
     return corpus.with_note(f"Made the built-in corpus: {corpus.manifest.characters:,} characters.")
@@ -117,9 +125,9 @@ def restore(workspace: Workspace, removed: str) -> Corpus:
 
 
 def purge(workspace: Workspace, removed: str | None = None) -> int:
-    """Delete removed corpora (or the one of that id) from the disk; return how many."""
+    """Delete removed corpora (or the one of that id) from the disk, and what killed additions left; return how many."""
     folder = workspace.data / REMOVED
     found = [path for path in folder.iterdir() if removed in (None, path.name)] if folder.is_dir() else []
     for path in found:
         shutil.rmtree(path)
-    return len(found)
+    return len(found) + (remove_all_abandoned(workspace.data) if removed is None else 0)

@@ -7,6 +7,10 @@ data/<name>/tokenizer.json  of a corpus that came as tokens: the tokenizer that 
 
 from __future__ import annotations
 
+import fcntl
+import os
+import re
+import secrets
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -35,8 +39,13 @@ __all__ = ["Corpus", "CorpusExists", "Document", "Manifest", "Message", "Source"
 MANIFEST = "corpus.toml"
 DOCUMENTS = "documents"
 TOKENIZER = "tokenizer.json"
+LOCK = ".changing"
 STREAMED = ("huggingface", "list")  # kinds of sources that can go on where a killed process stopped
 TOKENS = "tokens"  # the kind of a source whose files are token shards
+
+
+# A folder that was added later; no folder of a user's is called so.
+_ADDED = re.compile(r"added-[0-9a-f]{16}")
 
 
 class SourceRecord(msgspec.Struct, frozen=True):
@@ -138,40 +147,46 @@ class Corpus:
 
         Documents edited by hand since the manifest was written are counted and hashed anew.
         """
-        path = directory / MANIFEST
-        try:
-            manifest = msgspec.toml.decode(path.read_bytes(), type=Manifest)
-            written = path.stat().st_mtime_ns
-            documents = directory / DOCUMENTS
-            changed = any(p.stat().st_mtime_ns > written for p in (documents, *documents.rglob("*")))
-        except FileNotFoundError as error:
-            raise UserError(
-                f"There is no corpus in {shown(directory)} (no {MANIFEST}): add the text again under another name."
-            ) from error
-        except OSError as error:
-            raise UserError(f"Cannot read {shown(path)} ({error.strerror}): make it readable.") from error
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise UserError(f"{shown(path)} is damaged ({error}): remove that corpus and add it again.") from error
-        if not changed:
+        manifest = _read_manifest(directory)
+        if not _edited(directory):
             return cls(directory, manifest)
-        manifest = _manifest(directory, manifest.name, manifest.sources, NOBODY, manifest.created)
-        _write_manifest(directory, manifest)
+        try:
+            with _changing(directory):
+                manifest = _read_manifest(directory)
+                manifest = _manifest(directory, manifest.name, manifest.sources, NOBODY, manifest.created)
+                _write_manifest(directory, manifest)
+        except BlockingIOError:
+            return cls(directory, manifest)  # somebody adds to it now, and will count it
+        except OSError:
+            pass  # a corpus that is not ours to write in
         return cls(directory, manifest, note=f"The documents of {manifest.name} were edited: counted again.")
 
     def extended(self, sources: Sequence[Source], task: Task = NOBODY) -> Corpus:
         """Add more documents; those that are there already stay in their splits. Raises UserError as `create` does."""
         if self.is_tokenised:
             raise UserError(f"{self.name} came as tokens: text cannot be added to it; make a corpus of its own.")
-        records = list(self.manifest.sources)
         documents = self.directory / DOCUMENTS
-        for source in sources:
-            folder = f"{len(records) + 1:02d}-{source.kind}"
-            if (documents / folder).exists():
-                shutil.rmtree(documents / folder)  # of an addition that was killed before the manifest knew of it
-            with atomic_directory(documents / folder) as building:
-                records.append(_recorded(source.write(building, task), folder))
-        manifest = _manifest(self.directory, self.name, records, task, self.manifest.created)
-        _write_manifest(self.directory, manifest)
+        added: list[SourceRecord] = []
+        try:
+            with _changing(self.directory):
+                before = _read_manifest(self.directory)
+                known = {source.folder for source in before.sources}
+                for orphan in documents.iterdir():
+                    if _ADDED.fullmatch(orphan.name) and orphan.name not in known:
+                        shutil.rmtree(orphan)
+                try:
+                    for source in sources:
+                        folder = f"added-{secrets.token_hex(8)}"
+                        with atomic_directory(documents / folder) as building:
+                            added.append(_recorded(source.write(building, task), folder))
+                    manifest = _manifest(self.directory, self.name, [*before.sources, *added], task, before.created)
+                    _write_manifest(self.directory, manifest)
+                except BaseException:
+                    for record in added:
+                        shutil.rmtree(documents / record.folder, ignore_errors=True)
+                    raise
+        except BlockingIOError as error:
+            raise UserError(f"Another process adds to {self.name}: wait for it, then add this again.") from error
         return replace(self, manifest=manifest)
 
     def with_note(self, note: str) -> Corpus:
@@ -180,7 +195,10 @@ class Corpus:
     @property
     def is_lone_text(self) -> bool:
         """Whether all of the corpus is one plain text."""
-        return self.manifest.documents == 1 and self.manifest.conversations == 0 and not self.is_tokenised
+        manifest = self.manifest
+        # A file beside it may be blank.
+        single = (manifest.documents, manifest.conversations) == (1, 0) and not self.is_tokenised
+        return single and len(self.files()) == 1
 
     @property
     def is_tokenised(self) -> bool:
@@ -230,7 +248,9 @@ def source_files(folder: Path, sources: Sequence[SourceRecord]) -> Iterator[tupl
     apart = {source.folder for source in sources if source.folder}
     for source in sources:
         for path in document_files(folder / source.folder):
-            if source.folder or path.relative_to(folder).parts[0] not in apart:
+            top = path.relative_to(folder).parts[0]
+            # What was being added when its process was killed belongs to nobody.
+            if source.folder or not (top in apart or _ADDED.fullmatch(top)):
                 yield source, path
 
 
@@ -270,6 +290,41 @@ def _named_as_the_user_knows(documents: Path, records: Sequence[SourceRecord]) -
             origin = Path(records[0].origin)
             there = f"{origin if records[0].kind == 'folder' else origin.parent}/"
         raise UserError(str(error).replace(here, there)) from error
+
+
+def _read_manifest(directory: Path) -> Manifest:
+    path = directory / MANIFEST
+    try:
+        return msgspec.toml.decode(path.read_bytes(), type=Manifest)
+    except FileNotFoundError as error:
+        raise UserError(
+            f"There is no corpus in {shown(directory)} (no {MANIFEST}): add the text again under another name."
+        ) from error
+    except OSError as error:
+        raise UserError(f"Cannot read {shown(path)} ({error.strerror}): make it readable.") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{shown(path)} is damaged ({error}): remove that corpus and add it again.") from error
+
+
+def _edited(directory: Path) -> bool:
+    """Whether a document is newer than the manifest."""
+    documents = directory / DOCUMENTS
+    try:
+        written = (directory / MANIFEST).stat().st_mtime_ns
+        return any(path.stat().st_mtime_ns > written for path in (documents, *documents.rglob("*")))
+    except OSError as error:
+        raise UserError(f"Cannot read {shown(documents)} ({error.strerror}): make it readable.") from error
+
+
+@contextmanager
+def _changing(directory: Path) -> Iterator[None]:
+    """Be the only one to change a corpus; raises BlockingIOError when another process is."""
+    lock = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(lock)
 
 
 def _recorded(record: SourceRecord, folder: str) -> SourceRecord:

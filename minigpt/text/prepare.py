@@ -13,8 +13,10 @@ import errno
 import hashlib
 import json
 import shutil
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +25,7 @@ import tomlkit
 
 from minigpt.config import Config, CorpusSettings
 from minigpt.errors import JobFailed, UserError
-from minigpt.lock import LOCK, RunLock, is_running
+from minigpt.lock import LOCK, RunLock
 from minigpt.tasks import NOBODY, Task
 from minigpt.text.building import TOKENIZER_FILE, Dropout, SplitRecord, build
 from minigpt.text.cleaning import Cleaned, CleaningSettings, plan_cleaning, plan_cleaning_of_text
@@ -42,6 +44,7 @@ CLEANED, DECIDED = "cleaned", "decided"
 # Raised whenever the same settings give other shards than before.
 _FORMAT_VERSION = 2
 _LOOK_SECONDS = 0.2
+_KEPT_SECONDS = 7 * 86400
 
 
 class ShardsManifest(msgspec.Struct, frozen=True):
@@ -97,6 +100,12 @@ def prepare(
             "choose fractions from 0 to 1 that add up to less than 1."
         )
     recipe = _recipe(corpus, tokenizer, tokenizer_kind, vocab_size)
+    kind = recipe.given.kind if recipe.given else recipe.kind
+    if dropout and dropout.share and kind != "bpe":
+        raise UserError(
+            f"corpus.bpe_dropout skips merges of a bpe tokenizer, and this one is {kind}: set it to 0, or choose "
+            "tokenizer.kind bpe."
+        )
     job = _Preparation(
         corpus,
         recipe,
@@ -140,19 +149,34 @@ def prepare_for(corpus: Corpus, config: Config, tokenizer_json: str | None = Non
 
 def train_tokenizer(corpora: Sequence[Corpus], config: Config, task: Task = NOBODY) -> tuple[Tokenizer, str]:
     """Return one tokenizer for several corpora, learned from all of their training splits, and why it is this one."""
-    settings = config.corpus
-    plans = [SplitPlan(corpus, settings.validation_fraction, settings.test_fraction) for corpus in corpora]
-    characters = sum(plan.characters for plan in plans)
-    recipe = TokenizerRecipe.choose(None, config.tokenizer.kind, config.tokenizer.vocab_size, characters)
-    return recipe.make(plans, task), recipe.note
+    with ExitStack() as stack:
+        plans = [stack.enter_context(_plan_of(corpus, config.corpus, task)) for corpus in corpora]
+        characters = sum(plan.characters for plan in plans)
+        recipe = TokenizerRecipe.choose(None, config.tokenizer.kind, config.tokenizer.vocab_size, characters)
+        return recipe.make(plans, task), recipe.note
+
+
+@contextmanager
+def _plan_of(corpus: Corpus, settings: CorpusSettings, task: Task) -> Iterator[SplitPlan]:
+    """Plan the splits of a corpus as it is after cleaning, without making any shards."""
+    cleaning = CleaningSettings.of(settings)
+    with tempfile.TemporaryDirectory(dir=corpus.directory, prefix=".plan-") as scratch:
+        cleaned = _decide(corpus, cleaning, Path(scratch), task) if cleaning.any else None
+        yield SplitPlan(corpus, settings.validation_fraction, settings.test_fraction, cleaned)
+
+
+def _decide(corpus: Corpus, cleaning: CleaningSettings, scratch: Path, task: Task) -> Cleaned:
+    if corpus.is_lone_text:
+        return plan_cleaning_of_text(corpus.text_blocks, cleaning, task)
+    return plan_cleaning(corpus.documents, cleaning, scratch, task, total=corpus.manifest.documents)
 
 
 def held_out_notes(corpus: Corpus, settings: CorpusSettings, task: Task = NOBODY) -> list[str]:
     """Return, in words, how much of what is held out stands in the training text too. A reading of its own."""
-    if settings.deduplicate != "off" or corpus.is_tokenised:
+    if corpus.is_tokenised:
         return []
-    plan = SplitPlan(corpus, settings.validation_fraction, settings.test_fraction)
-    return across_splits(plan.whole_parts, task, lone=plan.lone).in_words()
+    with _plan_of(corpus, settings, task) as plan:
+        return across_splits(plan.whole_parts, task, lone=plan.lone).in_words()
 
 
 def _recipe(corpus: Corpus, given: Tokenizer | None, kind: str, vocab_size: int) -> TokenizerRecipe:
@@ -249,11 +273,7 @@ class _Preparation:
         if not (decisions / DECIDED).exists():
             shutil.rmtree(decisions, ignore_errors=True)
             decisions.mkdir()
-            if self.corpus.is_lone_text:
-                cleaned = plan_cleaning_of_text(self.corpus.text_blocks, self.cleaning, task)
-            else:
-                total = self.corpus.manifest.documents
-                cleaned = plan_cleaning(self.corpus.documents, self.cleaning, decisions, task, total=total)
+            cleaned = _decide(self.corpus, self.cleaning, decisions, task)
             cleaned.save(decisions)
             write_file(decisions / DECIDED, b"")
         cleaned = Cleaned.load(decisions)
@@ -266,10 +286,14 @@ class _Preparation:
 
 
 def _remove_other_attempts(folder: Path) -> None:
-    """Remove what a killed process left of other shards; what one at work is making stays."""
+    """Remove what killed processes left of other shards long ago; what one at work is making stays."""
     for other in folder.parent.glob(".*.building"):
-        if other != folder and not is_running(other):
+        if other == folder or time.time() - other.stat().st_mtime < _KEPT_SECONDS:
+            continue
+        lock = RunLock(other)
+        if lock.acquire():
             shutil.rmtree(other, ignore_errors=True)
+            lock.release()
 
 
 def complete_manifest(directory: Path) -> ShardsManifest | None:

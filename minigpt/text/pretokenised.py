@@ -6,6 +6,7 @@ TokenSource([Path("fineweb_train_000001.bin"), Path("fineweb_val_000000.bin")], 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -61,7 +62,7 @@ class TokenSource:
 def link_or_copy(source: Path, target: Path) -> None:
     """Give a file a second name; where that is impossible (another disk), copy it if there is room."""
     try:
-        os.link(source, target)
+        os.link(source.resolve(), target)
     except OSError:
         size = source.stat().st_size
         if size > free_disk(target.parent):
@@ -108,6 +109,8 @@ def link_shards(
     named: dict[str, list[Path]] = {split: [] for split in SPLITS}
     for path in corpus.files():
         named[_split_of(path.name)].append(path)
+    if not named["train"]:
+        named = {"train": corpus.files(), "validation": [], "test": []}
     tokens = sum(len(read_shard(path)) for path in named["train"])
     validation = 0 if named["validation"] else int(tokens * validation_fraction)
     test = 0 if named["test"] else int(tokens * test_fraction)
@@ -129,8 +132,8 @@ def link_shards(
 
 
 def _split_of(name: str) -> str:
-    lowered = name.lower()
-    return "validation" if "val" in lowered else "test" if "test" in lowered else "train"
+    words = set(re.split(r"[^a-z]+", name.lower()))
+    return "validation" if words & {"val", "valid", "validation"} else "test" if "test" in words else "train"
 
 
 def _name(split: str, number: int) -> str:

@@ -31,6 +31,10 @@ class WriterState(msgspec.Struct, frozen=True):
     tokens: int = 0
 
 
+class ShardsLost(UserError):
+    """What an earlier process wrote is no longer there as it was."""
+
+
 class ShardWriter:
     """Writes one split's tokens as `train_000000.bin`, `train_000001.bin`, ...
 
@@ -45,7 +49,7 @@ class ShardWriter:
         shard_tokens: int = SHARD_TOKENS,
         state: WriterState | None = None,
     ) -> None:
-        """Raises UserError when the files are not what `state` says."""
+        """Raises ShardsLost when the files are not what `state` says."""
         assert split in SPLITS, split
         assert shard_tokens > 0
         self._directory = directory
@@ -58,6 +62,8 @@ class ShardWriter:
         state = state or WriterState()
         self.tokens, self._in_shard = state.tokens, state.in_shard
         self.paths = [self._path(number) for number in range(state.finished)]
+        if not all(path.exists() for path in self.paths):
+            raise ShardsLost(f"Finished shards are missing in {shown(directory)}.")
         if state.in_shard:
             self._file = self._reopen()
 
@@ -90,6 +96,11 @@ class ShardWriter:
         if self._file is not None:
             self._finish()
 
+    def leave(self) -> None:
+        """Close an unfinished shard as it is, for a later writer."""
+        if self._file is not None:
+            self._file.close()
+
     def __enter__(self) -> ShardWriter:
         return self
 
@@ -98,10 +109,10 @@ class ShardWriter:
     ) -> None:
         if kind is None:
             self.close()
-        elif self._file is not None:
+        else:
             # On a full disk closing fails like the write before it, whose error is the one to tell.
             try:
-                self._file.close()
+                self.leave()
             except OSError:
                 pass
 
@@ -123,7 +134,7 @@ class ShardWriter:
         if not path.exists() and finished.exists():
             finished.rename(path)  # it was finished after the state was taken
         if not path.exists() or path.stat().st_size < length:
-            raise UserError(f"The unfinished shard {shown(path)} is shorter than it was: it is made again.")
+            raise ShardsLost(f"The unfinished shard {shown(path)} is shorter than it was.")
         file = path.open("r+b", buffering=_WRITE_BUFFER)
         file.truncate(length)
         file.seek(length)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable
+import select
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -32,6 +33,7 @@ SAMPLE = "sample"
 RESERVED_NAMES = (SAMPLE,)
 _COPY_BYTES = 1 << 22
 _NAMED = 3
+_LOOK_SECONDS = 0.2
 
 
 class PathSource:
@@ -130,7 +132,7 @@ class StreamSource:
         path = folder / ("text.jsonl" if rows else "text.txt")
         done = 0
         with path.open("wb") as file:
-            while block := self.stream.read(_COPY_BYTES):
+            for block in _blocks(self.stream, task):
                 require_room(folder, len(block), self.origin)
                 file.write(block)
                 done += len(block)
@@ -139,6 +141,27 @@ class StreamSource:
             raise UserError(f"There was no text on {self.origin}: pipe some into the command, as in `cat book.txt |`.")
         source = PathSource(path, self.reading)
         return SourceRecord(self.kind, self.origin, source.notes, source.reading)
+
+
+def _blocks(stream: BinaryIO, task: Task) -> Iterator[bytes]:
+    """Yield what comes through a stream as it comes; the task is asked for an end while nothing does."""
+    try:
+        descriptor = stream.fileno()
+    except OSError:  # no pipe or file: in memory
+        yield from iter(lambda: stream.read(_COPY_BYTES), b"")
+        return
+    while True:
+        wait_for_input(descriptor, task)
+        block = os.read(descriptor, _COPY_BYTES)
+        if not block:
+            return
+        yield block
+
+
+def wait_for_input(descriptor: int, task: Task) -> None:
+    """Wait until something can be read, and let the task be stopped meanwhile."""
+    while not select.select([descriptor], [], [], _LOOK_SECONDS)[0]:
+        task.report("waiting for input")
 
 
 def require_room(folder: Path, needed: int, what: str) -> None:
@@ -170,14 +193,18 @@ class DocumentSource:
 
 
 def add_path(
-    workspace: Workspace, path: Path, task: Task = NOBODY, check: Callable[[int], None] | None = None
+    workspace: Workspace,
+    path: Path,
+    task: Task = NOBODY,
+    check: Callable[[int], None] | None = None,
+    reading: Reading | None = None,
 ) -> Corpus:
     """Return the corpus of a file or folder, adding it under its stem when it is not there yet.
 
-    A corpus of that name with the same content is reused; with other content the name gets -2, -3, ...;
-    the corpus's note says which. Raises UserError as `PathSource` and `Corpus.create` do.
+    A corpus of that name with the same content, read in the same way, is reused; with other content the name gets -2,
+    -3, ...; the corpus's note says which. Raises UserError as `PathSource` and `Corpus.create` do.
     """
-    source = PathSource(path)
+    source = PathSource(path, reading)
     wanted = corpus_name(path)
     content = ""
     number = 2 if wanted in RESERVED_NAMES else 1
@@ -187,7 +214,8 @@ def add_path(
         if (directory / MANIFEST).is_file():
             corpus = Corpus.open(directory)
             content = content or content_hash(source.files)
-            if corpus.manifest.content_hash == content:
+            alike = reading is None or corpus.manifest.sources[0].reading == source.reading
+            if corpus.manifest.content_hash == content and alike:
                 return corpus.with_note(f"{shown(path)} is the corpus {name} already.")
         elif not directory.exists():
             try:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from functools import cached_property
+from pathlib import Path
 
 import msgspec
 
 from minigpt.text.cleaning import Cleaned, repair
 from minigpt.text.corpus import Corpus
 from minigpt.text.documents import Document
+from minigpt.text.duplicates import document_hash
 from minigpt.text.shards import SPLITS
+from minigpt.text.storage import write_file
 
 # Up to so many documents, a split that chance left empty is given one.
 _SMALL_COLLECTION = 10_000
@@ -60,32 +61,63 @@ class SplitPlan:
 
     def documents(self) -> Iterator[tuple[str, Document]]:
         """Yield (split, document) of a corpus of several, in order."""
-        names = ("test", "validation", "train")
         for document in self._read():
-            yield names[bisect_right(self._hash_ends, _document_hash(document))], document
+            value = document_hash(document)
+            yield self._chosen.get(value) or self._by_hash(value), document
 
     def _read(self) -> Iterator[Document]:
         documents = self.corpus.documents()
         return documents if self.cleaned is None else self.cleaned.apply(documents)
 
+    def _by_hash(self, value: int) -> str:
+        share = value / _HASH_RANGE
+        held_out = self._test_fraction + self._validation_fraction
+        return "test" if share < self._test_fraction else "validation" if share < held_out else "train"
+
     @cached_property
-    def _hash_ends(self) -> tuple[int, int]:
-        """Return below which hashes documents are test, and below which validation."""
-        test_end = int(self._test_fraction * _HASH_RANGE)
-        validation_end = int((self._test_fraction + self._validation_fraction) * _HASH_RANGE)
+    def _chosen(self) -> dict[int, str]:
+        """Return the documents that a small collection gives to a split which chance left empty.
+
+        They are remembered beside the corpus: when documents are added, these stay where they are.
+        """
+        kept = self._remembered()
         if self.corpus.manifest.documents > _SMALL_COLLECTION:
-            return test_end, validation_end
-        hashes = sorted(set(map(_document_hash, self._read())))
-        spare = len(hashes) - 1  # one is for training
-        validation = sum(test_end <= value < validation_end for value in hashes)
-        test = sum(value < test_end for value in hashes)
-        if self._validation_fraction > 0:
-            validation = max(1, validation)
-        if self._test_fraction > 0:
-            test = max(1, test)
-        validation = min(validation, spare)
-        test = min(test, spare - validation)
-        return hashes[test], hashes[test + validation]
+            return kept
+        hashes = sorted({document_hash(document) for document in self._read()})
+        splits = {value: kept.get(value) or self._by_hash(value) for value in hashes}
+        chosen = dict(kept)
+        wanted = {"train": 1.0, "validation": self._validation_fraction, "test": self._test_fraction}
+        for split, fraction in wanted.items():
+            if fraction == 0 or split in splits.values():
+                continue
+            # One is always for training; validation is worth more than a test.
+            train = [value for value in hashes if splits[value] == "train"]
+            test = [value for value in hashes if splits[value] == "test"]
+            spare = hashes[-1:] if split == "train" else train[:-1] or (test if split == "validation" else [])
+            for value in spare[:1]:
+                splits[value] = chosen[value] = split
+        if chosen != kept:
+            self._remember(chosen)
+        return chosen
+
+    @property
+    def _memory(self) -> Path:
+        repaired = self.cleaned is not None and self.cleaned.settings.fix_unicode
+        kind = "-repaired" if repaired else ""
+        return self.corpus.directory / "splits" / f"{self._validation_fraction:g}-{self._test_fraction:g}{kind}.json"
+
+    def _remembered(self) -> dict[int, str]:
+        try:
+            return msgspec.json.decode(self._memory.read_bytes(), type=dict[int, str])
+        except (OSError, msgspec.DecodeError):
+            return {}  # never needed yet, or spoilt: then they are chosen anew
+
+    def _remember(self, chosen: dict[int, str]) -> None:
+        try:
+            self._memory.parent.mkdir(exist_ok=True)
+            write_file(self._memory, msgspec.json.encode(chosen))
+        except OSError:
+            pass  # a corpus in a folder that is not ours to write in
 
     def whole_parts(self) -> Iterator[tuple[str, str]]:
         """Yield all text as (split, text): a lone text in blocks, else a document (a conversation too) at a time."""
@@ -102,8 +134,3 @@ class SplitPlan:
             for split, document in self.documents():
                 if split in wanted:
                     yield from document.texts()
-
-
-def _document_hash(document: Document) -> int:
-    data = msgspec.json.encode(document)
-    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -67,7 +68,7 @@ def atomic_directory(final: Path, kept: str = "") -> Iterator[Path]:
 
 def _locked_leftover(final: Path) -> tuple[Path, int] | None:
     """Return what an earlier process left to go on with, locked; raises UserError when another does that already."""
-    for building in final.parent.glob(f".{final.name}.*.part"):
+    for building in _leftovers(final):
         lock = os.open(building, os.O_RDONLY)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -97,19 +98,38 @@ def _locked_directory(final: Path) -> tuple[Path, int]:
 
 
 def _remove_leftovers(final: Path, kept: str) -> None:
-    for leftover in final.parent.glob(f".{final.name}.*.part"):
-        try:
-            lock = os.open(leftover, os.O_RDONLY)
-        except FileNotFoundError:
-            continue
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if not (kept and any(leftover.rglob(kept))):
-                shutil.rmtree(leftover, ignore_errors=True)
-        except BlockingIOError:
-            pass  # its builder lives
-        finally:
-            os.close(lock)
+    for leftover in _leftovers(final):
+        _remove_abandoned(leftover, kept)
+
+
+def remove_all_abandoned(folder: Path) -> int:
+    """Remove what killed processes left in a folder, also what could be gone on with; return how many."""
+    found = [path for path in folder.glob(".*.part") if path.is_dir()]
+    return sum(_remove_abandoned(path, "") for path in found)
+
+
+def _leftovers(final: Path) -> list[Path]:
+    """Return the directories in which `final` was built, but not those of a name that only begins like it."""
+    pattern = re.compile(rf"\.{re.escape(final.name)}\.[^.]+\.part")
+    return [path for path in final.parent.iterdir() if pattern.fullmatch(path.name)]
+
+
+def _remove_abandoned(leftover: Path, kept: str) -> bool:
+    """Remove a directory unless its builder lives or it holds a file of the name `kept`; return whether it went."""
+    try:
+        lock = os.open(leftover, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if kept and any(leftover.rglob(kept)):
+            return False
+        shutil.rmtree(leftover, ignore_errors=True)
+        return True
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(lock)
 
 
 def fsync_tree(directory: Path) -> None:

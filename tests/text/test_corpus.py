@@ -303,3 +303,47 @@ def test_a_source_may_be_refused_for_what_it_holds(workspace: Workspace, tmp_pat
     with pytest.raises(UserError, match="only 5"):
         add_path(workspace, write(tmp_path / "a.txt", "first"), check=refuse)
     assert leftovers(workspace) == []
+
+
+def test_an_addition_that_fails_or_is_killed_leaves_the_corpus_as_it_was(workspace: Workspace, tmp_path: Path) -> None:
+    corpus = add_path(workspace, write(tmp_path / "a.txt", "first"))
+    with pytest.raises(Cancelled):
+        corpus.extended([PathSource(write(tmp_path / "b.txt", "second")), Stream(Cancelled())])
+    orphan = corpus.directory / "documents" / f"added-{'0' * 16}"  # as a process leaves it that is killed
+    write(orphan / "c.txt", "third")
+    assert [document.text for document in Corpus.open(corpus.directory).documents()] == ["first"]
+    again = Corpus.open(corpus.directory).extended([PathSource(tmp_path / "b.txt")])
+    assert [document.text for document in again.documents()] == ["first", "second"]
+    assert not orphan.exists()
+
+
+def test_a_reader_does_not_undo_an_addition(workspace: Workspace, tmp_path: Path) -> None:
+    corpus = add_path(workspace, write(tmp_path / "a.txt", "first"))
+
+    class Watched(PathSource):
+        def write(self, folder: Path, task: Task) -> SourceRecord:
+            os.utime(corpus.directory / "documents")
+            assert Corpus.open(corpus.directory).note == ""
+            with pytest.raises(UserError, match="Another process adds to a"):
+                corpus.extended([])
+            return super().write(folder, task)
+
+    corpus.extended([Watched(write(tmp_path / "b.txt", "second"))])
+    assert Corpus.open(corpus.directory).manifest.documents == 2
+
+
+def test_what_another_corpus_of_a_longer_name_left_is_not_ours(workspace: Workspace) -> None:
+    with pytest.raises(Cancelled):
+        Corpus.create(workspace, "wiki.en", Stream(Cancelled()))
+    Corpus.create(workspace, "wiki", Stream(None))
+    again = Stream(None)
+    Corpus.create(workspace, "wiki.en", again)
+    assert again.found == [".progress.json", "part-0.jsonl"]
+
+
+def test_a_text_beside_a_blank_file_is_prepared(workspace: Workspace, tmp_path: Path) -> None:
+    write(tmp_path / "books" / "a.txt", "some text\n" * 50)
+    write(tmp_path / "books" / "blank.txt", "\n\n")
+    corpus = add_path(workspace, tmp_path / "books")
+    assert not corpus.is_lone_text
+    assert corpus.manifest.documents == 1

@@ -11,15 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minigpt.config import CorpusSettings
+from minigpt.config import Config, CorpusSettings
 from minigpt.errors import JobFailed, UserError
-from minigpt.tasks import Task
+from minigpt.presets import with_values
+from minigpt.tasks import Cancelled, Task
 from minigpt.text import sample
 from minigpt.text.building import Dropout
 from minigpt.text.cleaning import CleaningSettings
 from minigpt.text.corpora import create_sample, resolve
 from minigpt.text.corpus import Corpus, Document, Message
-from minigpt.text.prepare import Prepared, held_out_notes, prepare
+from minigpt.text.prepare import Prepared, held_out_notes, prepare, train_tokenizer
 from minigpt.text.shard_writer import ShardWriter
 from minigpt.text.shards import read_shard
 from minigpt.text.sources import DocumentSource
@@ -146,6 +147,19 @@ def test_a_document_stays_in_its_split_when_others_are_added(workspace: Workspac
         assert before == after & set(map(expected_text, DOCUMENTS))
 
 
+def test_nor_does_one_that_a_small_collection_had_to_hold_out(workspace: Workspace) -> None:
+    sources = [DocumentSource("test", "here", DOCUMENTS[start : start + 3]) for start in range(0, 60, 3)]
+    corpus = Corpus.create(workspace, "growing", sources[0])
+    before: dict[str, str] = {}
+    for source in sources[1:]:
+        made = make(corpus, "char")
+        now = {text: split for split in made.splits for text in texts(made, split)}
+        assert before.items() <= now.items()
+        before = now
+        corpus = corpus.extended([source])
+    assert set(before.values()) == {"train", "validation", "test"}
+
+
 @pytest.mark.parametrize(("count", "empty"), [(1, {"validation", "test"}), (2, {"test"}), (3, set()), (10, set())])
 def test_small_collections_leave_no_split_empty(workspace: Workspace, count: int, empty: set[str]) -> None:
     # The same document twice must not be in two splits.
@@ -255,7 +269,8 @@ from pathlib import Path
 from minigpt.text import documents, pieces
 from minigpt.text.formats import encodings
 encodings.SAMPLE_BYTES, documents.BLOCK_BYTES, pieces.PIECE, pieces.BATCH = {SMALL_PIECES}
-from minigpt.tasks import Task
+from minigpt.presets import with_values
+from minigpt.tasks import Cancelled, Task
 from minigpt.text.corpus import Corpus
 from minigpt.text.prepare import prepare
 class Telling(Task):
@@ -360,7 +375,8 @@ def test_held_out_text_that_is_learned_from_too_is_told(workspace: Workspace) ->
     corpus = Corpus.create(workspace, "twice", DocumentSource("test", "here", documents))
     (note,) = held_out_notes(corpus, CorpusSettings(validation_fraction=0.1, test_fraction=0.1))
     assert "held-out documents" in note and "also stand in the training text" in note
-    assert held_out_notes(corpus, CorpusSettings(deduplicate="near")) == []
+    (note,) = held_out_notes(corpus, CorpusSettings(validation_fraction=0.1, test_fraction=0.1, deduplicate="near"))
+    assert note.startswith("None of")
 
 
 def test_two_processes_that_prepare_the_same_both_end_well(several: Corpus) -> None:
@@ -400,3 +416,38 @@ def test_a_corpus_is_found_by_name_or_by_its_folder(workspace: Workspace, severa
 def test_what_is_not_there_is_said_so(workspace: Workspace, name: str) -> None:
     with pytest.raises(UserError):
         resolve(workspace, name)
+
+
+def test_shards_that_are_gone_are_made_again_after_a_kill(several: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("minigpt.text.pieces.BATCH", 400)
+
+    def stop(phase: str, share: float) -> None:
+        if phase == "tokenising" and share > 0.6:
+            raise Cancelled
+
+    whole = shards(make(several, shard_tokens=1000))
+    shutil.rmtree(several.directory / "shards")
+    with pytest.raises(Cancelled):
+        make(several, task=Telling(stop), shard_tokens=1000)
+    (building,) = (several.directory / "shards").iterdir()
+    next(building.glob("train_*.bin")).unlink()
+    assert shards(make(several, shard_tokens=1000)) == whole
+
+
+@pytest.mark.parametrize("kind", ["char", "word"])
+def test_dropout_is_for_merges(several: Corpus, kind: str) -> None:
+    with pytest.raises(UserError, match=rf"bpe_dropout .* this one is {kind}"):
+        make(several, kind, dropout=Dropout(0.1, 2))
+
+
+def test_one_tokenizer_for_several_corpora_learns_from_their_text_after_cleaning(workspace: Workspace) -> None:
+    broken = "cafÃ© " * 40
+    corpora = [
+        Corpus.create(
+            workspace, name, DocumentSource("test", "here", [Document(f"{broken}{name}{i}") for i in range(9)])
+        )
+        for name in "ab"
+    ]
+    config = with_values(Config(), {"corpus.fix_unicode": True, "tokenizer.kind": "char"}, "test")
+    tokenizer, _ = train_tokenizer(corpora, config)
+    assert tokenizer.unknown_share(np.array(tokenizer.encode("café"))) == 0
