@@ -23,6 +23,10 @@ from minigpt.workspace import Workspace, builtin_presets
 MAX_FILE_BYTES = 1_000_000
 
 
+# What is trained where nobody chose.
+DEFAULT_PRESET = "tiny"
+
+
 class ConfigError(UserError):
     """One or more settings that cannot be used; `problems` has a sentence for each."""
 

@@ -18,10 +18,9 @@ from minigpt.cli.corpus_add import (
 from minigpt.cli.corpus_look import run_documents, run_stats, show_corpus
 from minigpt.cli.main import say
 from minigpt.cli.tasks import add_task_argument, amount, run_as_task
-from minigpt.config import Config
 from minigpt.errors import UserError, printable
 from minigpt.jobs import send_command
-from minigpt.presets import load_preset
+from minigpt.presets import DEFAULT_PRESET, load_preset
 from minigpt.tasks import Task, list_tasks
 from minigpt.text.corpora import create_sample, list_corpora, purge, remove, resolve, restore, used_by
 from minigpt.text.corpus import Corpus
@@ -60,7 +59,7 @@ def add_corpus_arguments(parser: argparse.ArgumentParser) -> None:
         actions[name].add_argument("name", metavar="NAME|PATH")
     actions["remove"].add_argument("name", metavar="NAME")
     actions["remove"].add_argument("--yes", action="store_true", help="do not ask")
-    actions["restore"].add_argument("id", metavar="ID", help="what `remove` printed")
+    actions["restore"].add_argument("id", metavar="ID", help="a removed corpus's name, or what `remove` printed")
     actions["purge"].add_argument("id", metavar="ID", nargs="?", help="only this one")
     actions["stop"].add_argument("task", metavar="TASK", help="its name in `minigpt corpus tasks`")
     _add_adding(actions["add"])
@@ -79,7 +78,9 @@ def add_corpus_arguments(parser: argparse.ArgumentParser) -> None:
     documents.add_argument("--limit", type=int, default=20, metavar="N", help="at most so many")
     documents.add_argument("--characters", type=int, default=200, metavar="N", help="of each")
     for name in ("prepare", "stats"):
-        actions[name].add_argument("--preset", metavar="NAME", help="as this preset is to learn from it")
+        actions[name].add_argument(
+            "--preset", metavar="NAME", help=f"as this preset is to learn from it (prepare: {DEFAULT_PRESET})"
+        )
     add_setting_flags(actions["prepare"], ["corpus", "tokenizer"])
     for name in ("prepare", "sample"):
         add_task_argument(actions[name])
@@ -99,8 +100,8 @@ def run_corpus(options: argparse.Namespace) -> int:
         return _list(workspace, options.json)
     if options.action in ("preview", "catalogue", "tasks"):
         return {"preview": run_preview, "catalogue": run_catalogue, "tasks": _tasks}[options.action](options)
-    workspace.require_writable()
     if options.action in ("remove", "restore", "purge", "stop"):
+        workspace.require_writable()
         return {"remove": _remove, "restore": _restore, "purge": _purge, "stop": _stop}[options.action](options)
     if options.action == "add":
         return _add(options)
@@ -155,7 +156,11 @@ def _list(workspace: Workspace, as_json: bool) -> int:
 
 def _prepare(options: argparse.Namespace) -> int:
     workspace = workspace_of(options)
-    config = with_given(load_preset(options.preset, workspace) if options.preset else Config(), options)
+    config = with_given(load_preset(options.preset or DEFAULT_PRESET, workspace), options)
+    if config.corpus.mixture:
+        raise UserError(
+            "prepare makes the tokens of one corpus: for a mixture `minigpt train --mix` does it by itself."
+        )
     tokenizer = load_tokenizer(workspace, config.tokenizer.file).to_json() if config.tokenizer.file else None
 
     def work(task: Task) -> Prepared:
@@ -215,11 +220,11 @@ def _restore(options: argparse.Namespace) -> int:
 
 
 def _purge(options: argparse.Namespace) -> int:
-    count = purge(workspace_of(options), options.id)
+    names = purge(workspace_of(options), options.id)
     if options.json:
-        write_json({"purged": count})
+        write_json({"purged": len(names), "names": names})
     else:
-        say(f"Deleted {count} removed corpora." if count != 1 else "Deleted one removed corpus.")
+        say(f"Deleted for good: {', '.join(names)}." if names else "There is nothing to delete.")
     return 0
 
 

@@ -101,7 +101,7 @@ def run_add(options: argparse.Namespace) -> Corpus | int:
 
 
 def _is_plain_path(spec: str) -> bool:
-    if spec in (STDIN, SAMPLE) or _scheme(spec) or _shards([spec]):
+    if spec in (STDIN, SAMPLE) or "://" in spec or _scheme(spec) or _shards([spec]):
         return False
     return Path(spec).exists() or not _in_catalogue(spec)
 
@@ -153,6 +153,8 @@ def source_of(spec: str, options: argparse.Namespace, workspace: Workspace, scra
         return sample_source(characters_of(options.size, "--size") if options.size else None, options.seed)
     if _in_catalogue(spec):
         return _from_catalogue(entry(spec), options, workspace, scratch, task)
+    if "://" in spec:
+        raise UserError(f"{printable(spec)} cannot be fetched: use https://, http://, hf:, kaggle:, list: or a path.")
     return PathSource(Path(spec).expanduser(), reading)
 
 
@@ -300,7 +302,7 @@ def run_preview(options: argparse.Namespace) -> int:
         beginning = _beginning(page.path, PREVIEW_CHARACTERS)
         if options.into:
             target = Path(options.into)
-            if target.exists():
+            if target.exists() and target.stat().st_size:
                 raise UserError(f"There is a file {printable(str(target))} already: choose another name for --into.")
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.move(page.path, target)

@@ -55,6 +55,8 @@ def run_documents(corpus: Corpus, options: argparse.Namespace) -> int:
         return 0
     for shown in page.documents:
         print(f"{shown.number:>8,}  {shown.kind}, {shown.characters:,} characters\n{printable(shown.text)}\n")
+    if not page.documents:
+        say(f"Nothing found among {page.looked_at:,} documents.")
     if page.next is not None:
         say(f"Looked at {page.looked_at:,} documents; go on with --from {page.next}.")
     return 0

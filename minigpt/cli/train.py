@@ -16,7 +16,7 @@ from minigpt.cli.progress import Careful, Display, JsonLines, Silent, best_displ
 from minigpt.config import Config
 from minigpt.errors import UserError, printable
 from minigpt.narration import duration, size
-from minigpt.presets import load_preset, read_file, unusual, with_values
+from minigpt.presets import DEFAULT_PRESET, load_preset, read_file, unusual, with_values
 from minigpt.runs import RunSummary, find_run, new_run_name, summarise
 from minigpt.start import start
 from minigpt.text.texts import find_corpora, joint_name
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], None]
 
-DEFAULT_PRESET = "tiny"
 LOOK_SECONDS = 0.2
 LONGER = {"training.max_epochs", "training.max_steps"}
 

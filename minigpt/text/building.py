@@ -32,7 +32,7 @@ TOKENIZER_FILE = "tokenizer.json"
 JOURNAL = "journal.json"
 # Fewer characters a token than any text we met has, so that the disk is judged too small rather than too large.
 _CHARACTERS_PER_TOKEN = {"char": 1.0, "word": 3.0, "bpe": 2.5}
-_SPARE_BYTES = 64 << 20
+_SPARE_BYTES = 16 << 20
 
 
 class SplitRecord(msgspec.Struct, frozen=True):

@@ -7,6 +7,7 @@ restore(workspace, removed)
 
 from __future__ import annotations
 
+import glob
 import shutil
 import time
 from pathlib import Path
@@ -112,10 +113,17 @@ def remove(workspace: Workspace, name: str) -> str:
 
 
 def restore(workspace: Workspace, removed: str) -> Corpus:
-    """Bring back what `remove` put out of sight; raises UserError when it is gone or its name is taken."""
+    """Bring back what `remove` put out of sight, by its id or its name.
+
+    Raises UserError when it is gone or its name is taken.
+    """
     source = workspace.data / REMOVED / removed
     name = removed.rpartition(_MARK)[0]
-    if source.name != removed or not name or not source.is_dir():
+    if not name:
+        # Of several with that name, the one that was removed last.
+        name = removed
+        source = max(source.parent.glob(f"{glob.escape(removed)}{_MARK}*"), default=source)
+    if source.parent != workspace.data / REMOVED or not source.is_dir():
         raise UserError(f"There is no removed corpus {printable(removed)!r}: it was purged, or brought back already.")
     directory = workspace.corpus_directory(name)
     if directory.exists():
@@ -124,10 +132,13 @@ def restore(workspace: Workspace, removed: str) -> Corpus:
     return Corpus.open(directory)
 
 
-def purge(workspace: Workspace, removed: str | None = None) -> int:
-    """Delete removed corpora (or the one of that id) from the disk, and what killed additions left; return how many."""
+def purge(workspace: Workspace, removed: str | None = None) -> list[str]:
+    """Delete removed corpora (or the one of that id) from the disk, and what killed additions left; name them."""
     folder = workspace.data / REMOVED
-    found = [path for path in folder.iterdir() if removed in (None, path.name)] if folder.is_dir() else []
+    found = sorted(path for path in folder.iterdir() if removed in (None, path.name)) if folder.is_dir() else []
     for path in found:
         shutil.rmtree(path)
-    return len(found) + (remove_all_abandoned(workspace.data) if removed is None else 0)
+    names = [path.name.rpartition(_MARK)[0] for path in found]
+    if removed is None and (count := remove_all_abandoned(workspace.data)):
+        names.append(f"{count} unfinished")
+    return names

@@ -53,6 +53,10 @@ class PathSource:
         self.notes.append(why)
 
     def _one_file(self) -> list[tuple[str, Path]]:
+        if self.path.exists() and not self.path.is_file():
+            raise UserError(
+                f"{shown(self.path)} is no file or folder: pipe it in instead, as `... | corpus add NAME -`."
+            )
         if not self.path.is_file():
             raise UserError(
                 f"There is no file, folder or corpus {shown(self.path)}: check the name, "
@@ -74,6 +78,9 @@ class PathSource:
         left_out: list[str] = []
         for file in document_files(self.path):
             if not is_readable(file):
+                continue
+            if not file.resolve().is_relative_to(self.path.resolve()):
+                left_out.append(f"{shown(file)} links to a place outside of the folder")
                 continue
             try:
                 if self._size(file) == 0:

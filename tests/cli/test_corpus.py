@@ -107,8 +107,10 @@ def test_removal_can_be_undone_until_it_is_final(capsys: pytest.CaptureFixture[s
     removed = as_json(capsys, "remove", "small", "--yes")
     assert as_json(capsys, "list") == []
     assert as_json(capsys, "restore", removed["restore"])["name"] == "small"
+    as_json(capsys, "remove", "small", "--yes")
+    assert as_json(capsys, "restore", "small")["name"] == "small"
     removed = as_json(capsys, "remove", "small", "--yes")
-    assert as_json(capsys, "purge") == {"purged": 1}
+    assert as_json(capsys, "purge") == {"purged": 1, "names": ["small"]}
     assert run(capsys, "restore", removed["restore"])[0] == 2
     assert run(capsys, "restore", "../../etc@1")[0] == 2
 
@@ -126,3 +128,25 @@ def test_the_catalogue_names_texts_to_begin_with(capsys: pytest.CaptureFixture[s
     entries = as_json(capsys, "catalogue")
     assert {"shakespeare", "tinystories", "c4"} <= {entry["name"] for entry in entries}
     assert all(entry["licence"] and entry["size"] for entry in entries)
+
+
+def test_links_out_of_a_folder_are_not_followed(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "secret.txt").write_text("a secret\n" * 50)
+    (tmp_path / "books").mkdir()
+    (tmp_path / "books" / "a.txt").write_text(LINES)
+    (tmp_path / "books" / "b.txt").symlink_to(tmp_path / "secret.txt")
+    manifest = as_json(capsys, "add", "books", "books")
+    assert manifest["documents"] == 1
+    assert "links to a place outside" in manifest["sources"][0]["notes"][0]
+
+
+@pytest.mark.parametrize("source", ["ftp://host/file.txt", "file:///etc/passwd", "/dev/zero"])
+def test_what_is_no_source_is_refused_in_words(capsys: pytest.CaptureFixture[str], source: str) -> None:
+    code, _, err = run(capsys, "add", "x", source)
+    assert code == 2
+    assert "cannot be fetched" in err or "no file or folder" in err
+
+
+def test_a_mixture_is_not_prepared_by_half(capsys: pytest.CaptureFixture[str]) -> None:
+    as_json(capsys, "sample", "small", "--size", "5k")
+    assert run(capsys, "prepare", "small", "--mix", "small:1")[0] == 2
