@@ -18,6 +18,17 @@ from tui.corpora.page import Page
 from tui.corpora.wrapping import plain
 
 
+class Tick(Checkbox):
+    """A box whose mark tells its state without any colour."""
+
+    BUTTON_INNER = " "
+
+    def watch_value(self) -> None:
+        self.BUTTON_INNER = "X" if self.value else " "
+        super().watch_value()
+        self.refresh()
+
+
 class Preview(msgspec.Struct):
     """The answer of `minigpt corpus preview`; how many characters a large file has is not known before it is read."""
 
@@ -38,7 +49,7 @@ class WebForm(AddForm):
     WebForm {
         & > .form { height: 95%; max-height: 44; }
         Page { height: 1fr; min-height: 3; background: $panel; padding: 0 1; }
-        Checkbox { width: auto; margin-right: 3; background: transparent; border: none; padding: 0; }
+        Tick { width: auto; margin-right: 3; background: transparent; border: none; padding: 0; }
     }
     """
 
@@ -50,8 +61,8 @@ class WebForm(AddForm):
     def fields(self) -> Iterable[Widget]:
         return [
             row("address", Input(id="url", compact=True, placeholder="https://en.wikipedia.org/wiki/…")),
-            row("", Checkbox("keep the page's source, not only its main text", id="as_is", compact=True)),
-            row("", Checkbox("allow addresses in this machine's own network", id="private", compact=True)),
+            row("", Tick("keep the page's source, not only its main text", id="as_is", compact=True)),
+            row("", Tick("allow addresses in this machine's own network", id="private", compact=True)),
             Static(id="head", classes="hint", markup=False),
             Page("How the page's text begins. Keep takes all of it."),
         ]
@@ -114,7 +125,7 @@ class WebForm(AddForm):
 
     def _fail(self, problem: str) -> None:
         self._say_head("")
-        self.say(problem)
+        self.say(problem.replace("add --allow-private", "tick the box for addresses in this machine's own network"))
 
     def _say_head(self, text: str) -> None:
         self.query_one("#head", Static).update(printable(text))
