@@ -31,7 +31,7 @@ from minigpt.workspace import Workspace
 SAMPLE = "sample"
 # The sample corpus is made by name, so no file may take it.
 RESERVED_NAMES = (SAMPLE,)
-_COPY_BYTES = 1 << 22
+_COPY_BYTES = 1 << 18
 _NAMED = 3
 _LOOK_SECONDS = 0.2
 
@@ -213,14 +213,13 @@ def add_path(
     """
     source = PathSource(path, reading)
     wanted = corpus_name(path)
-    content = ""
     number = 2 if wanted in RESERVED_NAMES else 1
     while True:
         name = wanted if number == 1 else f"{wanted}-{number}"
         directory = workspace.corpus_directory(name)
         if (directory / MANIFEST).is_file():
             corpus = Corpus.open(directory)
-            content = content or content_hash(source.files)
+            content = content_hash(source.files, like=corpus.manifest.content_hash)
             alike = reading is None or corpus.manifest.sources[0].reading == source.reading
             if corpus.manifest.content_hash == content and alike:
                 return corpus.with_note(f"{shown(path)} is the corpus {name} already.")

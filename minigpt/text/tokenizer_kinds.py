@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
@@ -49,10 +48,7 @@ def fitting_vocab_size(asked: int, characters: int) -> int:
 
 
 def char_core(texts: Iterable[str], special_tokens: list[AddedToken]) -> tokenizers.Tokenizer:
-    occurs = np.zeros(0x110000, dtype=bool)
-    for codes in itertools.chain.from_iterable(map(code_points, texts)):
-        occurs[codes] = True
-    tokens = [*SPECIAL_TOKENS, *map(chr, np.flatnonzero(occurs).tolist())]
+    tokens = [*SPECIAL_TOKENS, *map(chr, _occurring(texts))]
     vocabulary = {token: i for i, token in enumerate(tokens)}
     # BPE without merges: each character is its own token.
     core = tokenizers.Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token="<|unk|>", fuse_unk=False))
@@ -95,6 +91,22 @@ def foreign_unknown(model: dict[str, Any], vocabulary: dict[str, int]) -> int | 
     """Return the id that another's tokenizer puts where it knows no token: by name, in Unigram by number."""
     unknown = model.get("unk_id") if model["type"] == "Unigram" else vocabulary.get(model.get("unk_token") or "")
     return None if unknown is None else int(unknown)
+
+
+def _occurring(texts: Iterable[str]) -> list[int]:
+    """Return all code points of some texts, sorted."""
+    occurs = np.zeros(0x110000, dtype=bool)
+    known = b""
+    for text in texts:
+        try:
+            # Most text has few characters: to strike the known ones out is faster than to mark each.
+            if new := text.encode("latin-1").translate(None, known):
+                known += bytes(set(new))
+        except UnicodeEncodeError:
+            for codes in code_points(text):
+                occurs[codes] = True
+    occurs[list(known)] = True
+    return np.flatnonzero(occurs).tolist()
 
 
 def code_points(text: str) -> Iterator[np.ndarray]:

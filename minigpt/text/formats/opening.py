@@ -13,7 +13,8 @@ from minigpt.errors import UserError
 from minigpt.tasks import NOBODY, Task
 from minigpt.text.storage import shown
 
-BLOCK_BYTES = 1 << 23
+# Small enough to stay in the processor's cache between one pass over it and the next.
+BLOCK_BYTES = 1 << 18
 GZIP = b"\x1f\x8b"
 ZSTANDARD = b"\x28\xb5\x2f\xfd"
 
