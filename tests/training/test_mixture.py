@@ -68,7 +68,10 @@ def assert_equal(ours: Session, theirs: Session) -> None:
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[1])
 
 
-@pytest.mark.parametrize("choices", [SHUFFLED, MIXED_AND_SHUFFLED], ids=["shuffled", "mixed"])
+@pytest.mark.parametrize(
+    "choices",
+    [pytest.param(SHUFFLED, id="shuffled", marks=pytest.mark.slow), pytest.param(MIXED_AND_SHUFFLED, id="mixed")],
+)
 def test_interrupted_and_resumed_it_is_the_same_run(several: Workspace, choices: dict[str, object]) -> None:
     steps = {"training__max_steps": 40, **choices}
     whole = trained(several, "whole", **steps)
@@ -208,6 +211,7 @@ def test_one_corpus_and_a_mixture_do_not_go_together(several: Workspace) -> None
     assert "--corpus and --mix do not go together" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_corpus_on_the_command_line_replaces_the_mixture_of_a_file(several: Workspace) -> None:
     first = trained(several, "first", **MIXED)
     config = str(first.directory / "config.toml")

@@ -53,7 +53,9 @@ def interrupt_at(workspace: Workspace, run: str, step: int, **changes: object) -
 
 
 # About ten steps an epoch: these lie at its start, before and after its end, and within the third.
-@pytest.mark.parametrize("step", [1, 9, 10, 20])
+@pytest.mark.parametrize(
+    "step", [1, 9, pytest.param(10, marks=pytest.mark.slow), pytest.param(20, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])
 def test_interrupted_at_any_step(workspace: Workspace, step: int, optimizer: str) -> None:
     changes = {"training__max_steps": 24, "model__dropout": 0.1, "training__optimizer": optimizer}

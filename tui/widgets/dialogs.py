@@ -42,7 +42,9 @@ class Choice(ModalScreen[str | None]):
                     yield Button(Content(label), id=name, variant=variant, compact=True)  # type: ignore[arg-type]
 
     def on_mount(self) -> None:
-        self.query(Button).first().focus()
+        # A dialog that is closed in the moment it opens has none any more.
+        for button in list(self.query(Button))[:1]:
+            button.focus()
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
         event.stop()
