@@ -179,6 +179,20 @@ async def test_the_tree_opens_folders_and_fills_in_the_path(scene: Scene, monkey
 
 
 @pytest.mark.asyncio
+async def test_token_shards_come_with_their_tokenizer(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    shards = scene.workspace.root / "shards"
+    shards.mkdir()
+    monkeypatch.chdir(scene.workspace.root)
+    async with opened(scene) as pilot:
+        await press(pilot, "a", FILES)
+        form(pilot).query_one("#path", Input).value = str(shards)
+        form(pilot).query_one("#tokenizer", Input).value = "my-run"
+        form(pilot).query_one("#name", Input).focus()
+        await press(pilot, "enter")
+    assert started(scene) == ["corpus", "add", "shards", str(shards), "--tokenizer-file", "my-run"]
+
+
+@pytest.mark.asyncio
 async def test_a_folder_that_cannot_be_read_says_why(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     (scene.workspace.root / "gone").mkdir()
     monkeypatch.chdir(scene.workspace.root)

@@ -121,7 +121,8 @@ class FilesForm(AddForm):
             f"  cat book.txt | ssh {host} minigpt corpus add NAME -"
         )
         path = Input(id="path", compact=True, placeholder="a file, or a folder of them")
-        return [hint(lines), FileTree(self.folder), row("path", path)]
+        tokenizer = Input(id="tokenizer", compact=True, placeholder="for .bin token shards: a tokenizer.json or a run")
+        return [hint(lines), FileTree(self.folder), row("path", path), row("tokenizer", tokenizer)]
 
     def on_mount(self) -> None:
         self.query_one(FileTree).focus()
@@ -147,6 +148,8 @@ class FilesForm(AddForm):
         if not path:
             raise UserError("No file is chosen: move to one in the tree, or write its path.")
         try:
+            tokenizer = self.value("tokenizer")
+            flags += ("--tokenizer-file", tokenizer) if tokenizer else ()
             return Addition(name, str(Path(path).expanduser().absolute()), flags)
         except (RuntimeError, OSError, ValueError) as error:
             raise UserError(f"{path} is no path ({error}): write another one.") from error
