@@ -34,6 +34,7 @@ def test_train(tmp_path: Path) -> None:
     assert row.ratio == pytest.approx(row.value / row.baseline_value)
 
 
+@pytest.mark.slow
 def test_speedrun(tmp_path: Path) -> None:
     rows = measured("speedrun", tmp_path)
     tokens = rows["speedrun sample: tokens read"]

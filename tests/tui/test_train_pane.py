@@ -564,7 +564,14 @@ async def test_events_that_no_trainer_writes_do_no_harm(training: Scene) -> None
         assert math.isfinite(len(screen(pilot)))
 
 
-@pytest.mark.parametrize("what", ["removed", "replaced", "emptied", "garbage", "folder", "lockless"])
+SPOILT = [
+    "removed",
+    "garbage",
+    *(pytest.param(way, marks=pytest.mark.slow) for way in ("replaced", "emptied", "folder")),
+]
+
+
+@pytest.mark.parametrize("what", [*SPOILT, "lockless"])
 async def test_a_run_that_is_spoilt_while_it_is_watched_does_no_harm(training: Scene, what: str) -> None:
     directory = training.directory(RUN)
     async with on_screen(training) as pilot:
