@@ -33,7 +33,6 @@ HEARTBEAT_SECONDS = 10.0
 LOG = "task.log"
 EXIT_CANCELLED = 3
 _KEPT_TASKS = 30
-_TAIL_BYTES = 1 << 16
 _LOG_BYTES = 1 << 12
 
 Listener = Callable[[dict[str, Any]], None]
