@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -27,6 +28,35 @@ class Refused(Exception):
     """Why a command was not obeyed, for its acknowledgement."""
 
 
+class StopSignals:
+    """SIGINT and SIGTERM ask for a stop; a hang-up is ignored, so that a dropped link does not end the run.
+
+    To be entered before anybody is told of the run: from then on each of these signals saves everything.
+    """
+
+    def __init__(self) -> None:
+        self.reason: str | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> StopSignals:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._on_signal)
+            self._before[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before.clear()
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        # Only a note: the handler may have interrupted the event writer.
+        self.reason = signal.Signals(number).name
+
+
 class Controls:
     """Receives commands and signals, and carries them out when the trainer asks, at a step boundary."""
 
@@ -34,27 +64,15 @@ class Controls:
         self.trainer = trainer
         self.commands = CommandReader(trainer.directory)
         self.paused = False
-        self.stop_reason: str | None = None
+        self.signals = StopSignals()
+        self._stop_reason: str | None = None
         self.replays: list[dict[str, Any]] = []
-        self._signals: dict[int, Any] = {}
         self._told_untrusted = False
 
-    def install_signal_handlers(self) -> None:
-        """SIGINT and SIGTERM ask for a stop; a hang-up is ignored, so that a dropped link does not end the run."""
-        if threading.current_thread() is not threading.main_thread():
-            return
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._signals[number] = signal.signal(number, self._on_signal)
-        self._signals[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-
-    def restore_signal_handlers(self) -> None:
-        for number, handler in self._signals.items():
-            signal.signal(number, handler)
-        self._signals.clear()
-
-    def _on_signal(self, number: int, frame: object) -> None:
-        # Only a note: the handler may have interrupted the event writer.
-        self.stop_reason = signal.Signals(number).name
+    @property
+    def stop_reason(self) -> str | None:
+        """Why the run is to stop, or None while nobody has asked for it."""
+        return self._stop_reason or self.signals.reason
 
     def obey(self) -> None:
         """Carry out what has been asked for; returns when the run may go on, or is to stop."""
@@ -103,7 +121,7 @@ class Controls:
         elif name == "resume":
             self.paused = False
         elif name == "stop":
-            self.stop_reason = "stop"
+            self._stop_reason = "stop"
         elif name == "checkpoint":
             if not trainer.save_step():
                 raise Refused("the checkpoint could not be written; see the notice")

@@ -28,7 +28,7 @@ from minigpt.runs import CONFIG, new_run_name
 from minigpt.text.mixture import remarks
 from minigpt.text.storage import write_file
 from minigpt.text.texts import gather
-from minigpt.training.controls import acknowledged_sets
+from minigpt.training.controls import StopSignals, acknowledged_sets
 from minigpt.training.material import require_unchanged, resolved, told_corpora, training_text
 from minigpt.training.optimizer import warmup_of
 from minigpt.training.plan import Plan, make_plan, start_fields
@@ -197,11 +197,14 @@ class Session:
                 leftover.unlink(missing_ok=True)
             write_file(self.directory / CONFIG, to_toml(self.config).encode())
             write_file(self.directory / TOKENIZER_FILE, self.text.tokenizer.to_json().encode())
-            with Recorder(self.directory, self.device.kind, self.plan.log_every, listeners) as recorder:
+            with (
+                StopSignals() as signals,
+                Recorder(self.directory, self.device.kind, self.plan.log_every, listeners) as recorder,
+            ):
                 if turn is not None:
                     turn.hand_over()
                 try:
-                    return self._train(recorder, turn)
+                    return self._train(recorder, signals, turn)
                 except BaseException as error:
                     # Whatever it was, those who watch should not have to guess.
                     recorder.event("end", reason=f"{type(error).__name__}: {error}", exit_code=1)
@@ -209,8 +212,9 @@ class Session:
         finally:
             lock.release()
 
-    def _train(self, recorder: Recorder, turn: Turn | None) -> int:
+    def _train(self, recorder: Recorder, signals: StopSignals, turn: Turn | None) -> int:
         trainer = self.trainer(recorder)
+        trainer.controls.signals = signals
         if turn is not None:
             # Somebody may have asked for something while this process got ready.
             trainer.controls.commands = turn.commands

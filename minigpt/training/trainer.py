@@ -106,7 +106,6 @@ class Trainer:
 
     def fit(self) -> int:
         """Train until the plan is done, the target reached, or somebody says stop; return the exit code."""
-        self.controls.install_signal_handlers()
         try:
             if self.progress.step == 0 and self.progress.best_loss is None:
                 self.validate()
@@ -129,8 +128,6 @@ class Trainer:
                 "or model.max_seq_len, or set training.gradient_checkpointing.",
             )
             return self._end("out of memory", EXIT_FAILED)
-        finally:
-            self.controls.restore_signal_handlers()
         return self._end("finished", EXIT_DONE)
 
     # One step

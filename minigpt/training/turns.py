@@ -107,7 +107,6 @@ class Turn:
     def hand_over(self) -> None:
         """Leave events, commands and signals to the trainer; to be called by who trains, once it tells of itself."""
         self._handed_over = True
-        self._signals.close()
         self._events.close()
 
     def _those_ahead(self) -> dict[Path, bytes]:
@@ -172,10 +171,10 @@ class Turn:
                 self._signals.callback(signal.signal, number, signal.signal(number, self._on_signal))
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if not self._waiting:
-            raise Withdrawn
-        # Only a note: the handler may have interrupted the event writer.
+        # While the queue is watched only a note: the handler may have interrupted the event writer.
         self._asked_to_stop = True
+        if not self._waiting and not self._handed_over:
+            raise Withdrawn
 
 
 @contextmanager

@@ -70,6 +70,17 @@ def test_interrupted_at_any_step(workspace: Workspace, step: int, optimizer: str
     assert all(torch.equal(ours.weights[name], theirs.weights[name]) for name in theirs.weights)
 
 
+def test_asked_to_end_as_soon_as_it_is_known_it_saves_everything(workspace: Workspace) -> None:
+    session = Session.new(workspace, small_config(), run="early", say=quiet)
+
+    def stop(event: dict[str, object]) -> None:
+        if event["type"] == "start":
+            signal.raise_signal(signal.SIGTERM)
+
+    assert session.train((stop,)) == 3
+    assert load(session.directory / "interrupted_checkpoint.pt").step == 0
+
+
 def test_killed_and_resumed_from_the_last_checkpoint(workspace: Workspace) -> None:
     whole = train(workspace, "whole", training__max_steps=400, training__save_every=20)
     script = (
