@@ -13,6 +13,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -28,7 +29,7 @@ from minigpt.text.counting import count_files, count_tokens
 from minigpt.text.documents import Document, Message, is_plain_text, read_documents, read_text_blocks
 from minigpt.text.hub_parts import PROGRESS
 from minigpt.text.reading import Passed, Reading
-from minigpt.text.storage import atomic_directory, shown, write_file
+from minigpt.text.storage import atomic_directory, fsync_tree, shown, write_file
 from minigpt.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -132,7 +133,9 @@ class Corpus:
                 documents = building / DOCUMENTS
                 documents.mkdir(exist_ok=True)
                 records = _write(documents, sources, task)
-                with _named_as_the_user_knows(documents, records):
+                # The disk takes the documents in while they are counted.
+                with ThreadPoolExecutor(1, "sync") as syncing, _named_as_the_user_knows(documents, records):
+                    syncing.submit(fsync_tree, documents)
                     manifest = _manifest(building, name, records, task)
                 if check is not None:
                     check(manifest.characters)

@@ -8,9 +8,10 @@ with ShardWriter(folder, "train", vocab_size) as writer:
 from __future__ import annotations
 
 import os
+from concurrent.futures import Future, ThreadPoolExecutor
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
 
 import msgspec
 import numpy as np
@@ -20,7 +21,7 @@ from minigpt.text.shards import FORMATS, HEADER_BYTES, SPLITS, shard_header
 from minigpt.text.storage import shown
 
 SHARD_TOKENS = 100_000_000
-_WRITE_BUFFER = 1 << 20
+_SYNC_BYTES = 32 << 20
 
 
 class WriterState(msgspec.Struct, frozen=True):
@@ -58,7 +59,8 @@ class ShardWriter:
         self._magic = 20240520 if vocab_size <= 1 << 16 else 20240801
         self._dtype = FORMATS[self._magic][1]
         self._shard_tokens = shard_tokens
-        self._file: BinaryIO | None = None
+        self._file: FileIO | None = None
+        self._behind = _SyncBehind()
         state = state or WriterState()
         self.tokens, self._in_shard = state.tokens, state.in_shard
         self.paths = [self._path(number) for number in range(state.finished)]
@@ -69,14 +71,16 @@ class ShardWriter:
 
     def add(self, tokens: np.ndarray) -> int:
         """Append ids (any integer type, each below the vocabulary's size); return how many shards that finished."""
-        assert tokens.size == 0 or (tokens.min() >= 0 and tokens.max() < self._vocab_size), "id outside the vocabulary"
+        assert tokens.size == 0 or tokens.max() < self._vocab_size, "id outside the vocabulary"
+        assert tokens.size == 0 or tokens.dtype.kind == "u" or tokens.min() >= 0, "id below zero"
         tokens = tokens.astype(self._dtype, copy=False)
         before = len(self.paths)
         while tokens.size:
             if self._file is None:
                 self._file = self._begin()
             part = tokens[: self._shard_tokens - self._in_shard]
-            self._file.write(np.ascontiguousarray(part).data)
+            _write(self._file, np.ascontiguousarray(part).data.cast("B"))
+            self._behind.written(self._file, part.nbytes)
             self._in_shard += part.size
             self.tokens += part.size
             tokens = tokens[part.size :]
@@ -87,7 +91,6 @@ class ShardWriter:
     def sync(self) -> WriterState:
         """Bring everything to the disk and return the state from which a later writer can go on."""
         if self._file is not None:
-            self._file.flush()
             os.fsync(self._file.fileno())
         return WriterState(len(self.paths), self._in_shard, self.tokens)
 
@@ -99,6 +102,7 @@ class ShardWriter:
     def leave(self) -> None:
         """Close an unfinished shard as it is, for a later writer."""
         if self._file is not None:
+            self._behind.wait()
             self._file.close()
 
     def __enter__(self) -> ShardWriter:
@@ -122,20 +126,21 @@ class ShardWriter:
     def _unfinished(self) -> Path:
         return self._path(len(self.paths)).with_suffix(".bin.part")
 
-    def _begin(self) -> BinaryIO:
-        file = self._unfinished().open("wb", buffering=_WRITE_BUFFER)
-        file.write(bytes(HEADER_BYTES))
+    def _begin(self) -> FileIO:
+        # Unbuffered, because what is added comes in large pieces.
+        file = self._unfinished().open("wb", buffering=0)
+        _write(file, bytes(HEADER_BYTES))
         self._in_shard = 0
         return file
 
-    def _reopen(self) -> BinaryIO:
+    def _reopen(self) -> FileIO:
         path, length = self._unfinished(), HEADER_BYTES + self._in_shard * self._dtype.itemsize
         finished = self._path(len(self.paths))
         if not path.exists() and finished.exists():
             finished.rename(path)  # it was finished after the state was taken
         if not path.exists() or path.stat().st_size < length:
             raise ShardsLost(f"The unfinished shard {shown(path)} is shorter than it was.")
-        file = path.open("r+b", buffering=_WRITE_BUFFER)
+        file = path.open("r+b", buffering=0)
         file.truncate(length)
         file.seek(length)
         return file
@@ -143,8 +148,8 @@ class ShardWriter:
     def _finish(self) -> None:
         assert self._file is not None
         self._file.seek(0)
-        self._file.write(shard_header(self._magic, self._in_shard))
-        self._file.flush()
+        _write(self._file, shard_header(self._magic, self._in_shard))
+        self._behind.wait()
         os.fsync(self._file.fileno())
         self._file.close()
         self._file = None
@@ -152,3 +157,32 @@ class ShardWriter:
         self._unfinished().rename(path)
         self.paths.append(path)
         self._in_shard = 0
+
+
+class _SyncBehind:
+    """Brings a file to the disk in a thread while more of it is written: less is left to wait for at its end."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, "sync")
+        self._syncing: Future[None] | None = None
+        self._unsynced = 0
+
+    def written(self, file: FileIO, size: int) -> None:
+        """Hear of bytes that were written; raises OSError where the disk refused earlier ones."""
+        self._unsynced += size
+        if self._unsynced >= _SYNC_BYTES and (self._syncing is None or self._syncing.done()):
+            self.wait()
+            self._syncing, self._unsynced = self._thread.submit(os.fsync, file.fileno()), 0
+
+    def wait(self) -> None:
+        """Let a sync end that goes on; to be called before its file is closed. Raises OSError as `written` does."""
+        syncing, self._syncing = self._syncing, None
+        if syncing is not None:
+            syncing.result()
+
+
+def _write(file: FileIO, data: bytes | memoryview) -> None:
+    """Write all of the data: the system may take less of it at a time."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) :]

@@ -80,6 +80,7 @@ class Tokenizer:
             self.unknown = None if unknown == self.end_of_text else unknown
         self.dtype = np.dtype(np.uint16 if self.vocab_size <= 1 << 16 else np.uint32)
         self._id_of_code_point = self._code_point_table(vocabulary) if self.kind == "char" else None
+        self._id_of_byte = self._byte_table()
 
     def _code_point_table(self, vocabulary: dict[str, int]) -> np.ndarray:
         assert self.unknown is not None
@@ -88,6 +89,12 @@ class Tokenizer:
             if len(token) == 1:
                 table[ord(token)] = token_id
         return table
+
+    def _byte_table(self) -> bytes | None:
+        """Return the ids of the first 256 code points where each fits into a byte, for `bytes.translate`."""
+        if self._id_of_code_point is None or self._id_of_code_point[:256].max() > 255:
+            return None
+        return self._id_of_code_point[:256].astype(np.uint8).tobytes()
 
     # -- making, saving, loading
 
@@ -319,8 +326,12 @@ class Tokenizer:
         start = 0
         for codes in code_points(text):
             stop = start + len(codes)
-            # Without a mode numpy copies through a buffer; the table has an id for every code point.
-            self._id_of_code_point.take(codes, out=ids[start:stop], mode="clip")
+            if codes.dtype == np.uint8 and self._id_of_byte is not None:
+                # Nearly twice as fast as numpy's look-up.
+                ids[start:stop] = np.frombuffer(codes.tobytes().translate(self._id_of_byte), np.uint8)
+            else:
+                # Without a mode numpy copies through a buffer; the table has an id for every code point.
+                self._id_of_code_point.take(codes, out=ids[start:stop], mode="clip")
             start = stop
         return ids
 
