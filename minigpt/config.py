@@ -480,6 +480,16 @@ class TrainingSettings(Section, frozen=True, kw_only=True):
             too_high="the disk fills",
         ),
     ] = 2
+    keep_every: Annotated[
+        int | None,
+        Setting(
+            "Keep each step checkpoint whose step is a multiple of this, beside the last ones.",
+            possible=(1, 10**9),
+            unit="steps",
+            too_low="the disk fills",
+            auto="none but the last ones stay",
+        ),
+    ] = None
     sample_prompts: Annotated[
         list[str], Setting("Beginnings the model continues during training.", auto="taken from the corpus")
     ] = []

@@ -31,6 +31,7 @@ COMMANDS = {
     "corpus": ("corpus", "list, show, make or prepare texts to learn from"),
     "tokenizer": ("tokenizer", "train, show or compare tokenizers"),
     "presets": ("presets", "list or show the ready-made configurations"),
+    "learn": ("learn", "read what a setting, a figure or a notice means"),
     "import": ("interop", "take in a model from a Hugging Face directory"),
     "export": ("interop", "write a model for other people's tools"),
     "bench": ("bench", "measure speed against a plain baseline"),
