@@ -132,14 +132,14 @@ def _repetition(statistics: Statistics) -> Iterator[Advice]:
             "repeated_document",
             "warning",
             f"One document comes {most.count:,} times in {documents:,} ({often:.0%}): “{_quoted(most.text)}”. The "
-            "model will say just that again and again; set corpus.deduplicate to exact, which keeps one of them.",
+            "model will say just that again and again; --deduplicate exact keeps one of them.",
         )
     elif repeated >= _REPEATED_SHARE:
         yield Advice(
             "repeated_documents",
             "warning",
             f"{statistics.repeated_documents:,} of {documents:,} documents ({repeated:.0%}) came before, word for "
-            "word: the model learns those by heart first. Set corpus.deduplicate to exact, which keeps one of each.",
+            "word: the model learns those by heart first. --deduplicate exact keeps one of each.",
         )
     # The line of a document that is all the corpus has was told already.
     told = most is not None and often >= _ONE_DOCUMENT_SHARE and line is not None and line.text in most.text
@@ -167,8 +167,8 @@ def _encodings(encodings: Mapping[str, int]) -> Iterator[Advice]:
             "mixed_encodings",
             "warning",
             f"The files come in several encodings, which were partly guessed ({counts}): a wrong guess turns é into "
-            "Ã© and the model learns that. Look at a document of each kind; save odd ones as UTF-8, or set "
-            "corpus.fix_unicode to true.",
+            "Ã© and the model learns that. Look at a document of each kind; save odd ones as UTF-8, or use "
+            "--fix-unicode true.",
         )
 
 

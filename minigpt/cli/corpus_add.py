@@ -7,6 +7,7 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
+from typing import NoReturn
 
 import msgspec
 
@@ -19,6 +20,7 @@ from minigpt.tasks import NOBODY, Task
 from minigpt.text.catalogue import Entry, catalogue, entry
 from minigpt.text.corpora import SAMPLE, sample_source
 from minigpt.text.corpus import MANIFEST, Corpus, Source, SourceRecord
+from minigpt.text.formats import has_rows
 from minigpt.text.reading import SPLIT_CHOICES, Reading
 from minigpt.text.sources import PathSource, StreamSource, add_path, corpus_name, wait_for_input
 from minigpt.workspace import Workspace
@@ -67,8 +69,11 @@ def run_add(options: argparse.Namespace) -> Corpus | int:
     workspace = workspace_of(options)
     given: list[str] = options.source
     name, specs = (given[0], given[1:]) if len(given) > 1 else (None, given)
+    _refuse_field(options.field, [Path(spec).expanduser() for spec in specs])
     if name is None:
         if _is_plain_path(specs[0]) and not options.extend:
+            if options.tokenizer_file:
+                _refuse_tokenizer(specs[0])
             path = Path(specs[0]).expanduser()
             asked = options.split != "auto" or options.field
             reading = Reading(options.split, options.field) if asked else None
@@ -83,13 +88,16 @@ def run_add(options: argparse.Namespace) -> Corpus | int:
             f"There is a corpus {name!r} already: choose another name, add to it with --extend, or remove it with "
             f"`minigpt corpus remove {name}`."
         )
+    tokens = all(_shards([spec]) for spec in specs)
+    if options.tokenizer_file and not tokens:
+        _refuse_tokenizer(name)
     workspace.require_writable()
     # Beside the corpora: what is fetched may be large, and /tmp lies in memory on some machines.
     with tempfile.TemporaryDirectory(dir=workspace.data, prefix=".fetch-") as scratch:
         folder = Path(scratch)
 
         def work(task: Task) -> Corpus:
-            if all(_shards([spec]) for spec in specs):
+            if tokens:
                 sources = [_tokens(_shards(specs), options, workspace)]
             else:
                 sources = [source_of(spec, options, workspace, folder / str(i), task) for i, spec in enumerate(specs)]
@@ -98,6 +106,21 @@ def run_add(options: argparse.Namespace) -> Corpus | int:
             return Corpus.create(workspace, name, sources, task, refuse_tiny)
 
         return run_as_task(options, f"add-{name}", f"add {name}", work)
+
+
+def _refuse_tokenizer(name: str) -> NoReturn:
+    raise UserError(
+        "--tokenizer-file is for .bin shards, which hold tokens already; text is cut into tokens later: "
+        f"`minigpt corpus prepare {printable(name)} --tokenizer-file FILE`."
+    )
+
+
+def _refuse_field(field: str, paths: list[Path]) -> None:
+    """Raises UserError when a field is chosen and nothing but running text is there to look for it in."""
+    if field and all(path.is_file() and not has_rows(path) for path in paths):
+        raise UserError(
+            f"{printable(str(paths[0]))} is running text, which has no field {printable(field)!r}: leave out --field."
+        )
 
 
 def _is_plain_path(spec: str) -> bool:

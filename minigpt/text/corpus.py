@@ -126,6 +126,7 @@ class Corpus:
         workspace.require_writable()
         if directory.exists():
             raise _exists(directory)
+        _refuse_other_case(directory)
         sources = sources if isinstance(sources, Sequence) else [sources]
         resumable = len(sources) == 1 and sources[0].kind in STREAMED
         try:
@@ -244,6 +245,16 @@ class Corpus:
         else:
             for document in self.documents():
                 yield document.text
+
+
+def _refuse_other_case(directory: Path) -> None:
+    """Some file systems take names that differ in upper and lower case for one."""
+    for other in directory.parent.iterdir():
+        if other.name != directory.name and other.name.casefold() == directory.name.casefold():
+            raise UserError(
+                f"There is a corpus {shown(Path(other.name))} already, and some disks take the two names for one: "
+                "choose another."
+            )
 
 
 def source_files(folder: Path, sources: Sequence[SourceRecord]) -> Iterator[tuple[SourceRecord, Path]]:

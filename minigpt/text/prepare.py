@@ -232,8 +232,13 @@ class _Preparation:
             except OSError as error:
                 if error.errno in (errno.ENOSPC, errno.EDQUOT):
                     raise JobFailed(
-                        f"The disk is full: free some space for {shown(folder)} and start again; what is done is kept."
+                        f"The disk is full: free some space where {shown(self.corpus.directory)} lies and start again; "
+                        "what is done is kept."
                     ) from error
+                raise
+            except UserError:
+                # Refused rather than broken off: nobody will go on with it as it is.
+                shutil.rmtree(folder, ignore_errors=True)
                 raise
             finally:
                 lock.release()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from minigpt.tasks import Task
 from minigpt.text.splits import SPLITS, SplitPlan
 from minigpt.text.tokenizer import Tokenizer
 from minigpt.text.tokenizer_kinds import Kind, choose_kind, fitting_vocab_size
-from minigpt.text.tokenizer_training import learning_sample
+from minigpt.text.tokenizer_training import learning_sample, watched
 
 
 @dataclass(frozen=True)
@@ -51,16 +51,7 @@ class TokenizerRecipe:
         characters = sum(plan.characters for plan in plans)
         splits: Sequence[str] = SPLITS if self.kind == "char" else ("train",)
         phase = "reading characters" if self.kind == "char" else "training the tokenizer"
-        texts = _watched(itertools.chain.from_iterable(plan.texts(splits) for plan in plans), characters, phase, task)
+        texts = watched(itertools.chain.from_iterable(plan.texts(splits) for plan in plans), characters, phase, task)
         if self.kind != "char":
             texts = learning_sample(texts, characters)
         return Tokenizer.train(self.kind, texts, self.vocab_size)
-
-
-def _watched(texts: Iterable[str], total: int, phase: str, task: Task) -> Iterator[str]:
-    done = 0
-    task.report(phase, 0, total, "characters")
-    for text in texts:
-        yield text
-        done += len(text)
-        task.report(phase, done, total, "characters")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import select
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -76,8 +77,10 @@ class PathSource:
             raise UserError(f"Cannot read the folder {shown(self.path)}: check its permissions.")
         files: list[tuple[str, Path]] = []
         left_out: list[str] = []
+        others: Counter[str] = Counter()
         for file in document_files(self.path):
             if not is_readable(file):
+                others[file.suffix or file.name] += 1
                 continue
             if not file.resolve().is_relative_to(self.path.resolve()):
                 left_out.append(f"{shown(file)} links to a place outside of the folder")
@@ -98,6 +101,9 @@ class PathSource:
                 f"The folder {shown(self.path)} has no text in it{why}: "
                 f"put files ending in {', '.join(SUFFIXES)} there."
             )
+        if others:
+            kinds = ", ".join(f"{printable(kind)} {count:,}" for kind, count in others.most_common(_NAMED))
+            self.notes.append(f"Files of other kinds are left out: {kinds}{' ...' if len(others) > _NAMED else ''}.")
         if left_out:
             more = f" and {len(left_out) - _NAMED:,} more" if len(left_out) > _NAMED else ""
             self.notes.append(f"Left out: {'; '.join(left_out[:_NAMED])}{more}.")
@@ -135,7 +141,7 @@ class StreamSource:
         self.reading = reading or Reading()
 
     def write(self, folder: Path, task: Task) -> SourceRecord:
-        rows = self.reading.split in ("field", "messages")
+        rows = self.reading.split in ("field", "messages") or self.reading.field != ""
         path = folder / ("text.jsonl" if rows else "text.txt")
         done = 0
         with path.open("wb") as file:

@@ -58,7 +58,9 @@ def atomic_directory(final: Path, kept: str = "") -> Iterator[Path]:
         _fsync(final.parent)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise JobFailed(f"The disk is full: free some space for {shown(final)} and start again.") from error
+            raise JobFailed(
+                f"The disk is full: free some space where {shown(final.parent)} lies and start again."
+            ) from error
         raise
     finally:
         if not (kept and any(building.rglob(kept))):

@@ -36,7 +36,7 @@ def train_on(
     Validation text is learned from as well. Raises UserError when `vocab_size` is too small for the kind.
     """
     total = corpus.manifest.characters
-    texts = _watched(corpus_texts(corpus), total, task)
+    texts = watched(corpus_texts(corpus), total, "reading", task)
     return Tokenizer.train(kind, texts if kind == "char" else learning_sample(texts, total, characters), vocab_size)
 
 
@@ -104,10 +104,12 @@ def spread(texts: Iterable[str], total: int, wanted: int) -> Iterator[str]:
         position += len(text)
 
 
-def _watched(texts: Iterable[str], total: int, task: Task) -> Iterator[str]:
+def watched(texts: Iterable[str], total: int, phase: str, task: Task) -> Iterator[str]:
+    """Yield texts on their way to a tokenizer that learns from them; the task hears how far they are."""
     done = 0
+    task.report(phase, 0, total, "characters")
     for text in texts:
-        task.report("reading", done, total, "characters")
         yield text
         done += len(text)
+        task.report(phase, done, total, "characters")
     task.report("learning tokens")

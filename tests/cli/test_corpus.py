@@ -150,3 +150,20 @@ def test_what_is_no_source_is_refused_in_words(capsys: pytest.CaptureFixture[str
 def test_a_mixture_is_not_prepared_by_half(capsys: pytest.CaptureFixture[str]) -> None:
     as_json(capsys, "sample", "small", "--size", "5k")
     assert run(capsys, "prepare", "small", "--mix", "small:1")[0] == 2
+
+
+@pytest.mark.parametrize("words", [("book", "a.txt"), ("a.txt",)])
+def test_a_tokenizer_for_text_is_refused_with_the_right_command(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    (tmp_path / "a.txt").write_text(LINES)
+    code, _, err = run(capsys, "add", *words, "--tokenizer-file", "tokenizer.json")
+    assert code == 2
+    assert "minigpt corpus prepare" in err
+
+
+def test_a_field_of_running_text_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text(LINES)
+    code, _, err = run(capsys, "add", "a.txt", "--field", "story")
+    assert code == 2
+    assert "running text, which has no field 'story'" in err

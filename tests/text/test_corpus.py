@@ -347,3 +347,23 @@ def test_a_text_beside_a_blank_file_is_prepared(workspace: Workspace, tmp_path: 
     corpus = add_path(workspace, tmp_path / "books")
     assert not corpus.is_lone_text
     assert corpus.manifest.documents == 1
+
+
+def test_piped_rows_are_read_by_their_field(workspace: Workspace) -> None:
+    stream = io.BytesIO(b'{"story": "One."}\n{"story": "Two."}\n')
+    corpus = Corpus.create(workspace, "piped", StreamSource(stream, reading=Reading("auto", "story")))
+    assert [document.text for document in corpus.documents()] == ["One.", "Two."]
+
+
+def test_of_a_folder_the_files_that_are_no_text_are_told(tmp_path: Path) -> None:
+    for name in ("a.txt", "b.png", "c.png", "d.exe"):
+        write(tmp_path / "folder" / name, "Some words.")
+    assert "Files of other kinds are left out: .png 2, .exe 1." in PathSource(tmp_path / "folder").notes
+
+
+def test_a_name_that_differs_in_case_only_is_refused(workspace: Workspace, tmp_path: Path) -> None:
+    source = PathSource(write(tmp_path / "a.txt", "Some words."))
+    Corpus.create(workspace, "Wiki", source)
+    with pytest.raises(UserError, match="There is a corpus Wiki already"):
+        Corpus.create(workspace, "wiki", source)
+    assert leftovers(workspace) == ["Wiki"]

@@ -232,6 +232,7 @@ def test_progress_goes_from_phase_to_phase(several: Corpus) -> None:
     make(several, "bpe", task=task)
     assert list(dict.fromkeys(phase for phase, _ in task.seen)) == [
         "training the tokenizer",
+        "learning tokens",
         "tokenising",
         "tokenised",
     ]
