@@ -1,7 +1,6 @@
 """What a document is, and how documents are read from a file of any format.
 
 for document in read_documents(Path("tales.jsonl.gz"), Reading("field", "story"), passed):
-facts = check_text(Path("novel.txt"))       # its encoding, its size, what was wrong with it, in one reading
 
 Formats go by the file's name (see `formats`), and what is not known is plain text. Nothing is held whole but a
 document, or a file of those formats that cannot be read in parts, whose size is bounded.
@@ -32,7 +31,6 @@ __all__ = [
     "Document",
     "Message",
     "TextFacts",
-    "check_text",
     "detect_encoding",
     "is_jsonl",
     "is_plain_text",
@@ -87,23 +85,6 @@ def read_text_blocks(
     return decode(opening.blocks(), opening.name, facts or TextFacts())
 
 
-def check_text(path: Path, on_bytes: Callable[[bytes], object] | None = None, task: Task = NOBODY) -> TextFacts:
-    """Read a plain text once and return what there is to know of it; `on_bytes` gets the file's bytes, for hashing.
-
-    Raises UserError when the file cannot be read or is not text.
-    """
-    facts = TextFacts()
-    last = "\n"
-    for text in read_text_blocks(path, facts, task, on_bytes):
-        facts.characters += len(text)
-        facts.utf8_bytes += len(text) if text.isascii() else len(text.encode())
-        facts.lines += text.count("\n")
-        facts.blank = facts.blank and text.isspace()
-        last = text[-1]
-    facts.lines += last != "\n"
-    return facts
-
-
 def detect_encoding(path: Path) -> str:
     """Return the encoding that a file's beginning shows; "utf-8" for ASCII, which later bytes may turn into another.
 
@@ -119,7 +100,7 @@ def detect_encoding(path: Path) -> str:
 
 
 def is_plain_text(path: Path) -> bool:
-    """Whether a file's name says that all of it is running text, as `read_text_blocks` and `check_text` read it."""
+    """Whether a file's name says that all of it is running text, as `read_text_blocks` reads it."""
     return format_of(path) == "text"
 
 

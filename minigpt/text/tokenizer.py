@@ -217,11 +217,6 @@ class Tokenizer:
         finally:
             self._core.model.dropout = None
 
-    def encode_documents(self, documents: Iterable[Document]) -> Iterator[np.ndarray]:
-        """Yield each document's ids with its joins (see above)."""
-        for batch in self.encode_batches(documents):
-            yield from np.split(batch.ids, np.cumsum(batch.lengths)[:-1])
-
     def encode_batches(self, documents: Iterable[Document]) -> Iterator[EncodedBatch]:
         """Yield documents with their ids and joins, some millions of characters at a time, the next ones encoding."""
 

@@ -12,8 +12,6 @@ from hypothesis import strategies as st
 from minigpt.errors import UserError
 from minigpt.tasks import Cancelled, Task
 from minigpt.text.documents import (
-    TextFacts,
-    check_text,
     detect_encoding,
     is_jsonl,
     is_plain_text,
@@ -110,23 +108,13 @@ def test_a_file_of_nothing_but_too_long_lines_is_refused(tmp_path: Path) -> None
         list(read_documents(path, Reading("line"), limits=SMALL))
 
 
-def test_one_reading_tells_all_of_a_text_and_hands_over_its_bytes(tmp_path: Path) -> None:
+def test_one_reading_gives_the_text_and_hands_over_its_bytes(tmp_path: Path) -> None:
     content = "Grüße\r\nzweite\r\n\r\nZeile ✓".encode()
     path = write(tmp_path / "a.txt", content)
     digest = hashlib.sha256()
-    facts = check_text(path, digest.update)
+    text = "".join(read_text_blocks(path, on_bytes=digest.update))
     assert digest.digest() == hashlib.sha256(content).digest()
-    text = content.decode().replace("\r\n", "\n")
-    assert facts == TextFacts("utf-8", 0, 0, len(text), len(text.encode()), 4, False)
-
-
-@pytest.mark.parametrize(("content", "lines"), [("", 0), ("a", 1), ("a\n", 1), ("a\n\nb", 3), ("\n", 1)])
-def test_lines_are_counted_with_the_last_one(tmp_path: Path, content: str, lines: int) -> None:
-    assert check_text(write(tmp_path / "a.txt", content)).lines == lines
-
-
-def test_a_text_of_blanks_is_blank(tmp_path: Path) -> None:
-    assert check_text(write(tmp_path / "a.txt", " \n\t")).blank
+    assert text == content.decode().replace("\r\n", "\n")
 
 
 def test_reading_can_be_watched_and_stopped(tmp_path: Path) -> None:

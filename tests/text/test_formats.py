@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minigpt.errors import UserError
-from minigpt.text.documents import Document, Message, TextFacts, check_text, read_documents
+from minigpt.text.documents import Document, Message, TextFacts, read_documents, read_text_blocks
 from minigpt.text.formats.opening import LIMITS, Limits
 from minigpt.text.reading import AUTO, Passed, Reading
 
@@ -360,14 +360,16 @@ def test_an_old_encoding_that_shows_late_is_found_in_one_reading(tmp_path: Path)
 
 def test_damage_to_utf8_is_marked_and_counted(tmp_path: Path) -> None:
     path = write(tmp_path / "a.txt", "Grüße. ".encode() * 200 + b"Gr\xfc\xdfe \xe2\x82 " + "Grüße \ufffd".encode())
-    facts = check_text(path)
+    facts = TextFacts()
+    list(read_text_blocks(path, facts))
     assert facts.notes("a.txt") == ["a.txt is damaged in 3 places (not valid utf-8): read as U+FFFD."]
     assert texts(path)[0].endswith("Gr\ufffd\ufffde \ufffd Grüße \ufffd")
 
 
 def test_a_nul_now_and_then_is_left_out_and_told(tmp_path: Path) -> None:
     path = write(tmp_path / "a.txt", b"a line of text\n" * 50 + b"\0" + b"the end")
-    facts = check_text(path)
+    facts = TextFacts()
+    list(read_text_blocks(path, facts))
     assert facts.notes("a.txt") == ["a.txt has 1 NUL characters: they were left out."]
     assert texts(path)[0].endswith("text\nthe end")
 
@@ -397,4 +399,4 @@ def test_a_nul_now_and_then_is_left_out_and_told(tmp_path: Path) -> None:
 def test_what_is_no_text_is_refused_by_its_kind(tmp_path: Path, content: bytes, said: str) -> None:
     path = write(tmp_path / "a.txt", content)
     with pytest.raises(UserError, match=rf"^{path} {said}"):
-        check_text(path)
+        list(read_text_blocks(path))

@@ -61,18 +61,11 @@ codecs.register_error(_AS_LATIN_1, _as_latin_1)
 
 @dataclass
 class TextFacts:
-    """What was found while reading a text. `invalid` places became U+FFFD, `dropped` NUL characters were left out.
-
-    `characters`, `utf8_bytes` (of the text as it is read), `lines` and `blank` are counted by `check_text` alone.
-    """
+    """What was found while reading a text. `invalid` places became U+FFFD, `dropped` NUL characters were left out."""
 
     encoding: str = "utf-8"
     invalid: int = 0
     dropped: int = 0
-    characters: int = 0
-    utf8_bytes: int = 0
-    lines: int = 0
-    blank: bool = True
 
     def notes(self, name: str) -> list[str]:
         """Return what a user should know of the file of that name, a sentence each."""
