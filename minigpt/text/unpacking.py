@@ -8,63 +8,36 @@ for number, line in numbered_lines(unpacked(blocks), longest=1 << 26):
 
 from __future__ import annotations
 
-import gzip
-import io
 import zlib
 from collections.abc import Iterable, Iterator
 from itertools import chain
-from typing import TYPE_CHECKING, Protocol
 
 from minigpt.errors import UserError
 
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
-
 GZIP = b"\x1f\x8b"
 ZSTD = b"\x28\xb5\x2f\xfd"
-_PIECE_BYTES = 1 << 20
+_PIECE_BYTES = 1 << 18
+# Zstandard makes up to 32,000 bytes of one, and all that a call makes is in memory at once.
+_ZSTD_BYTES = 1 << 12
 
 
 class Damaged(UserError):
     """Packed bytes that cannot be unpacked."""
 
 
-class _Stream(Protocol):
-    def read1(self, size: int, /) -> bytes: ...
-
-
-class _BlockFile(io.RawIOBase):
-    """A file that reads blocks as they come."""
-
-    def __init__(self, blocks: Iterable[bytes]) -> None:
-        self._blocks = iter(blocks)
-        self._held = memoryview(b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: WriteableBuffer) -> int:
-        while not self._held:
-            block = next(self._blocks, None)
-            if block is None:
-                return 0
-            self._held = memoryview(block)
-        target = memoryview(buffer).cast("B")
-        count = min(len(target), len(self._held))
-        target[:count] = self._held[:count]
-        self._held = self._held[count:]
-        return count
+def is_packed(head: bytes) -> bool:
+    """Whether bytes that begin so are packed in a way that `unpacked` knows."""
+    return head.startswith((GZIP, ZSTD))
 
 
 def unpacked(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield what the blocks hold in pieces of up to a megabyte; what is not packed comes as it is.
+    """Yield what the blocks hold in pieces of bounded size; what is not packed comes as it is.
 
-    Raises Damaged when it cannot be unpacked.
+    Raises Damaged when it cannot be unpacked or ends in the middle.
     """
     head, whole = with_head(blocks, len(ZSTD))
-    stream = _opened(io.BufferedReader(_BlockFile(whole), _PIECE_BYTES), head)
-    while piece := _read(stream):
-        yield piece
+    unpack = _gunzip if head.startswith(GZIP) else _unzstd if head.startswith(ZSTD) else iter
+    yield from filter(None, unpack(whole))
 
 
 def with_head(blocks: Iterable[bytes], length: int) -> tuple[bytes, Iterator[bytes]]:
@@ -78,31 +51,57 @@ def with_head(blocks: Iterable[bytes], length: int) -> tuple[bytes, Iterator[byt
     return head, chain([head], remaining)
 
 
-def _opened(packed: io.BufferedReader, head: bytes) -> _Stream:
-    if head.startswith(GZIP):
-        return gzip.GzipFile(fileobj=packed, mode="rb")
-    if head.startswith(ZSTD):
-        import zstandard
+def _gunzip(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    unpacker = _new_gzip()
+    begun = False
+    try:
+        for data in blocks:
+            # Members may follow one another, with zeros between them.
+            while data := data if begun else data.lstrip(b"\0"):
+                begun = True
+                yield unpacker.decompress(data, _PIECE_BYTES)
+                data = unpacker.unconsumed_tail
+                if unpacker.eof:
+                    data, unpacker, begun = unpacker.unused_data, _new_gzip(), False
+    except zlib.error as error:
+        raise Damaged(f"it is not valid gzip ({error})") from error
+    if begun:
+        raise _cut_short()
 
-        # Without a limit of our own, windows are at most 128 MB.
-        return zstandard.ZstdDecompressor().stream_reader(packed, read_across_frames=True)
-    return packed
+
+def _new_gzip() -> zlib._Decompress:
+    return zlib.decompressobj(16 + zlib.MAX_WBITS)
 
 
-def _read(stream: _Stream) -> bytes:
-    if isinstance(stream, io.BufferedReader):
-        return stream.read1(_PIECE_BYTES)
-    if isinstance(stream, gzip.GzipFile):
-        try:
-            return stream.read1(_PIECE_BYTES)
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise Damaged(f"it is not valid gzip ({error})") from error
+def _unzstd(blocks: Iterable[bytes]) -> Iterator[bytes]:
     import zstandard
 
+    unpacker = zstandard.ZstdDecompressor()
+    frame = unpacker.decompressobj()
+    begun = False
     try:
-        return stream.read1(_PIECE_BYTES)
+        for data in _slices(blocks, _ZSTD_BYTES):
+            while data:
+                begun = True
+                yield frame.decompress(data)
+                data = frame.unused_data
+                if not frame.eof:
+                    break
+                frame, begun = unpacker.decompressobj(), False
     except zstandard.ZstdError as error:
         raise Damaged(f"it is not valid Zstandard ({error})") from error
+    if begun:
+        raise _cut_short()
+
+
+def _slices(blocks: Iterable[bytes], size: int) -> Iterator[bytes]:
+    for block in blocks:
+        for start in range(0, len(block), size):
+            yield block[start : start + size]
+
+
+def _cut_short() -> Damaged:
+    return Damaged("it ends in the middle, so it was not fetched whole")
 
 
 def numbered_lines(blocks: Iterable[bytes], longest: int) -> Iterator[tuple[int, bytes | None]]:

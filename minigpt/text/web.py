@@ -24,7 +24,7 @@ from minigpt.text.formats.encodings import SAMPLE_BYTES, TextFacts, decode, enco
 from minigpt.text.formats.opening import LIMITS as READING_LIMITS
 from minigpt.text.reading import Reading
 from minigpt.text.sources import PathSource, require_room
-from minigpt.text.unpacking import GZIP, ZSTD, Damaged, unpacked, with_head
+from minigpt.text.unpacking import GZIP, Damaged, is_packed, unpacked, with_head
 from minigpt.text.web_page import SHORT, is_html, main_text, meant_encoding, meta_charset
 
 HTML_BYTES = 20_000_000
@@ -125,7 +125,7 @@ class _Download:
     def page(self, as_is: bool) -> Page:
         if self._head.startswith(_PARQUET):
             return self._parquet()
-        if self._head.startswith((GZIP, ZSTD)):
+        if is_packed(self._head):
             return self._packed()
         head = self._head[:SAMPLE_BYTES]
         beginning = head.decode(encoding_of_beginning(head, self._shown), "replace")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,15 +11,10 @@ from typing import BinaryIO
 from minigpt.errors import UserError
 from minigpt.tasks import NOBODY, Task
 from minigpt.text.storage import shown
+from minigpt.text.unpacking import ZSTD, Damaged, is_packed, unpacked
 
 # Small enough to stay in the processor's cache between one pass over it and the next.
 BLOCK_BYTES = 1 << 18
-GZIP = b"\x1f\x8b"
-ZSTANDARD = b"\x28\xb5\x2f\xfd"
-
-# Zstandard makes up to 32,000 bytes of one, and all that a call makes is in memory at once.
-_ZSTANDARD_BYTES = 1 << 12
-_GZIP_BYTES = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -86,14 +80,15 @@ class Opening:
     def _unpacked(self, file: BinaryIO) -> Iterator[bytes]:
         total = os.fstat(file.fileno()).st_size
         # By what is in it, not by its name: browsers unpack some downloads and leave the name as it was.
-        head = self._read(file, len(ZSTANDARD))
+        packed = is_packed(self._read(file, len(ZSTD)))
         file.seek(0)
-        if head.startswith(GZIP):
-            yield from self._bounded(_gunzip(self._raw(file, total, _GZIP_BYTES), self.name), total)
-        elif head == ZSTANDARD:
-            yield from self._bounded(_unzstd(self._raw(file, total, _ZSTANDARD_BYTES), self.name), total)
-        else:
+        if not packed:
             yield from self._raw(file, total, self.block_bytes)
+            return
+        try:
+            yield from self._bounded(unpacked(self._raw(file, total, BLOCK_BYTES)), total)
+        except Damaged as error:
+            raise UserError(f"{self.name} cannot be unpacked ({error}): fetch it again.") from error
 
     def _raw(self, file: BinaryIO, total: int, size: int) -> Iterator[bytes]:
         done = 0
@@ -132,54 +127,3 @@ class Opening:
                 held, size = [], 0
         if held:
             yield b"".join(held)
-
-
-def _gunzip(blocks: Iterator[bytes], name: str) -> Iterator[bytes]:
-    unpacker = _new_gzip()
-    begun = False
-    try:
-        for data in blocks:
-            # Members may follow one another, with zeros between them.
-            while data := data if begun else data.lstrip(b"\0"):
-                begun = True
-                yield unpacker.decompress(data, BLOCK_BYTES)
-                data = unpacker.unconsumed_tail
-                if unpacker.eof:
-                    data, unpacker, begun = unpacker.unused_data, _new_gzip(), False
-    except zlib.error as error:
-        raise _damaged(name, error) from error
-    if begun:
-        raise _cut_short(name)
-
-
-def _new_gzip() -> zlib._Decompress:
-    return zlib.decompressobj(16 + zlib.MAX_WBITS)
-
-
-def _unzstd(blocks: Iterator[bytes], name: str) -> Iterator[bytes]:
-    import zstandard
-
-    unpacker = zstandard.ZstdDecompressor()
-    frame = unpacker.decompressobj()
-    begun = False
-    try:
-        for data in blocks:
-            while data:
-                begun = True
-                yield frame.decompress(data)
-                data = frame.unused_data
-                if not frame.eof:
-                    break
-                frame, begun = unpacker.decompressobj(), False
-    except zstandard.ZstdError as error:
-        raise _damaged(name, error) from error
-    if begun:
-        raise _cut_short(name)
-
-
-def _damaged(name: str, error: Exception) -> UserError:
-    return UserError(f"{name} cannot be unpacked ({error}): it is damaged; fetch it again.")
-
-
-def _cut_short(name: str) -> UserError:
-    return UserError(f"{name} ends in the middle: it was not fetched whole; fetch it again.")
