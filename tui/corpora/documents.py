@@ -174,7 +174,8 @@ class DocumentsView(Container):
         count = f"{len(self.shown):,}" + ("" if self._next is None else "+")
         if self.search:
             return f"{count} with “{self.search[:30]}”"
-        return f"{count} listed" if self._next is not None else f"{count} documents"
+        documents = "document" if count == "1" else "documents"
+        return f"{count} listed" if self._next is not None else f"{count} {documents}"
 
     def _fail(self, problem: str) -> None:
         self._loading = False
