@@ -28,7 +28,6 @@ ROOMS = [
     "workspace",
     "presets",
     "preset_files",
-    "learn",
     "device",
     "readings",
     "events",
@@ -41,6 +40,7 @@ ROOMS = [
     "runs",
     "narration",
     "history",
+    "learn",
     "post_mortem",
     "digest",
     "start",
@@ -56,7 +56,7 @@ ROOMS = [
     "cli",
 ]
 TORCH_FREE = ["errors", "config", "presets", "workspace", "device", "jobs", "runs", "narration", "text.prepare"]
-TORCH_FREE += ["advice", "cli.tokenizer", "text.tokenizer_facts"]
+TORCH_FREE += ["advice", "learn", "cli.learn", "cli.tokenizer", "text.tokenizer_facts"]
 TORCH_FREE += ["readings", "text.sample", "cli.main", "cli.train", "cli.runs", "cli.corpus", "cli.talk", "cli.presets"]
 
 

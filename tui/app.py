@@ -8,7 +8,7 @@ from __future__ import annotations
 import signal
 import time
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -21,15 +21,13 @@ from textual.widgets import ContentSwitcher, Footer
 
 from minigpt.errors import UserError, printable
 from minigpt.workspace import Workspace
-from tui.explain import EXPLANATIONS
 from tui.figures import DIM, PLAIN, STRONG, state_parts
 from tui.frame import GENERAL_HELP, HIGH_CONTRAST, MainScreen, Palette
 from tui.panes.pane import Pane
 from tui.panes.train import TrainPane
 from tui.state import PersonalSettings, app_folder, load_state, save_state, settings_path
 from tui.trainers import Trainers
-from tui.widgets.dialogs import Reader, message
-from tui.widgets.rows import Rows
+from tui.widgets.dialogs import Choice, message
 from tui.widgets.topline import StatusLine, TabLine
 
 if TYPE_CHECKING:
@@ -40,6 +38,7 @@ PANES = (("train", "Train"), ("corpus", "Corpus"), ("presets", "Presets"), ("cha
 CRASH_LOG = "app-error.txt"
 CLOCK_SECONDS = 1.0
 LOOK_SECONDS = 5.0
+EXPLAIN_TITLE = "What is this?"
 NOTHING_TO_EXPLAIN = "Move with Tab to a figure or a chart, then ? explains it. F1 opens all of help."
 
 
@@ -62,8 +61,14 @@ class MiniGPTApp(App[None]):
             )
             for number, (name, title) in enumerate(PANES, start=1)
         ),
-        Binding("question_mark", "explain", "Explain", id="app.explain", tooltip="Explain what has the focus"),
-        Binding("f1", "help", "Help", id="app.help", tooltip="What this pane is for, and all its keys"),
+        Binding(
+            "question_mark",
+            "explain",
+            "Explain",
+            id="app.explain",
+            tooltip="Explain what has the focus; Enter reads on",
+        ),
+        Binding("f1", "help", "Help", id="app.help", tooltip="What this pane is for, all its keys, and all topics"),
         Binding("q", "quit", "Quit", id="app.quit", tooltip="Leave; training goes on"),
         Binding("ctrl+q,ctrl+c", "quit", "Quit", show=False, id="app.leave", tooltip="Leave; training goes on"),
         Binding("escape", "leave_field", "Leave field", show=False, id="app.escape", tooltip="Leave a text field"),
@@ -311,22 +316,49 @@ class MiniGPTApp(App[None]):
     # Help
 
     def action_explain(self) -> None:
-        """Explain what has the focus, in a sentence for a beginner."""
-        focused = self.focused
-        if isinstance(focused, Rows) and focused.current is not None:
-            text = EXPLANATIONS.get(focused.current.key) or EXPLANATIONS.get(focused.id or "")
-        else:
-            text = getattr(focused, "explain", None) or EXPLANATIONS.get(getattr(focused, "id", None) or "")
-        if text is None and getattr(focused, "tooltip", None):
-            text = str(focused.tooltip)  # type: ignore[union-attr]
-        self.tell(
-            "What is this?", text or "Move with Tab to a figure or a chart, then ? explains it. F1 opens all of help."
-        )
+        """Explain what has the focus, in a sentence for a beginner; Enter then opens the whole topic."""
+        from tui.learn.subject import subject_of
+
+        subject = subject_of(self.focused, self._notices())
+        if subject is None or subject.topic is None:
+            self.tell(EXPLAIN_TITLE, subject.text if subject else NOTHING_TO_EXPLAIN)
+            return
+        answers = [("more", "Read more", "primary"), ("ok", "Close", "default")]
+        read = partial(self._read_on, subject.topic)
+        self.push_screen(Choice(EXPLAIN_TITLE, printable(subject.text), answers), read)
+
+    def _read_on(self, name: str, answer: str | None) -> None:
+        if answer == "more":
+            self.read_topic(name)
+
+    def read_topic(self, name: str) -> None:
+        """Open a topic of `minigpt.learn`, with the figures of the run that the Train pane shows."""
+        from tui.learn.reader import Page, TopicReader
+
+        self.push_screen(TopicReader(Page(name), self._figures()))
 
     def action_help(self) -> None:
+        """Tell what this pane is for and its keys, and lead to all topics."""
+        from tui.learn.reader import TopicReader, help_page
+        from tui.learn.subject import subject_of
+
         pane = self.pane(self._pane)
         if pane is not None:
-            self.push_screen(Reader(pane.TITLE, pane.HELP + GENERAL_HELP.format(settings=settings_path())))
+            subject = subject_of(self.focused, self._notices())
+            text = pane.HELP + GENERAL_HELP.format(settings=settings_path())
+            self.push_screen(
+                TopicReader(help_page(pane.TITLE, text, subject.topic if subject else None), self._figures())
+            )
+
+    def _notices(self) -> list[dict[str, Any]]:
+        """Return the notices of the run that the Train pane shows."""
+        watcher = self.query_one(TrainPane).watcher
+        return [] if watcher is None else watcher.history.summary.notices
+
+    def _figures(self) -> Callable[[], Mapping[str, str]]:
+        """Return what reads, in a thread, the figures of the run that the Train pane shows."""
+        watcher = self.query_one(TrainPane).watcher
+        return dict if watcher is None else partial(figures_of, watcher)
 
     def _theme_chosen(self, theme: Theme) -> None:
         if self.state.theme != theme.name:
@@ -360,6 +392,15 @@ class MiniGPTApp(App[None]):
         self._exception = self._exception or error
         self._exception_event.set()
         self.exit(return_code=1)
+
+
+def figures_of(watcher: Watcher) -> Mapping[str, str]:
+    """Return a watched run's figures as words; reads its configuration file."""
+    from minigpt.learn.values import config_of, run_values
+
+    config = config_of(watcher.directory)
+    with watcher.lock:
+        return run_values(watcher.history, config)
 
 
 def make_pane(name: str) -> Pane:
