@@ -25,6 +25,18 @@ MAX_FILE_BYTES = 1_000_000
 
 # What is trained where nobody chose.
 DEFAULT_PRESET = "tiny"
+# The presets that come with MiniGPT.
+BUILT_IN = (
+    "tiny",
+    "small",
+    "medium",
+    "small-512",
+    "gpt2-from-scratch",
+    "gpt2-medium-from-scratch",
+    "dolma-75m",
+    "shakespeare-char",
+    "words",
+)
 
 
 class ConfigError(UserError):
@@ -244,6 +256,17 @@ def preset_paths(workspace: Workspace) -> dict[str, Path]:
         if folder.is_dir():
             found.update({path.stem: path for path in sorted(folder.glob("*.toml"))})
     return found
+
+
+def is_builtin(path: Path, workspace: Workspace) -> bool:
+    """Return whether a preset's file came with MiniGPT: such a file is copied, never changed.
+
+    In a checkout one's own presets lie in the same folder: there the name tells.
+    """
+    folder = builtin_presets()
+    if path.parent != folder:
+        return False
+    return path.stem in BUILT_IN or workspace.configs != folder
 
 
 def load_preset(name: str, workspace: Workspace) -> Config:

@@ -46,7 +46,12 @@ def tale(words: int = 150) -> str:
 @pytest.fixture
 def workspace(tmp_path: Path) -> Workspace:
     """A workspace that holds one small text as the corpus `tale`."""
-    root = tmp_path / "workspace"
+    return tale_workspace(tmp_path)
+
+
+def tale_workspace(folder: Path) -> Workspace:
+    """Make a workspace in a folder that holds one small text as the corpus `tale`."""
+    root = folder / "workspace"
     root.mkdir()
     (root / "tale.txt").write_text(tale())
     from minigpt.text.sources import add_path

@@ -12,7 +12,7 @@ from minigpt.jobs import EVENTS, LOG, EventReader, send_command
 from minigpt.model.checkpoint import load
 from minigpt.training.session import Session
 from minigpt.workspace import Workspace
-from tests.conftest import small_config
+from tests.conftest import small_config, tale_workspace
 
 Event = dict[str, Any]
 
@@ -144,27 +144,36 @@ def test_three_bad_updates_in_a_row_end_the_run_with_good_weights_saved(workspac
     assert all(torch.isfinite(tensor).all() for tensor in load(named).weights.values())
 
 
-@pytest.mark.parametrize(
-    ("command", "args", "why"),
-    [
-        ("set", {"lr_scale": "high"}, "a number"),
-        ("set", {"lr_scale": True}, "a number"),
-        ("set", {"max_steps": 1}, "above"),
-        ("set", {"n_layers": 3}, "cannot be changed"),
-        ("set", {}, "nothing to set"),
-        ("sample", {"prompt": 3}, "a text"),
-        ("dance", {}, "no command"),
-    ],
-)
-def test_commands_that_make_no_sense_are_refused(
-    workspace: Workspace, command: str, args: dict[str, object], why: str
-) -> None:
+NONSENSE: list[tuple[str, dict[str, object], str]] = [
+    ("set", {"lr_scale": "high"}, "a number"),
+    ("set", {"lr_scale": True}, "a number"),
+    ("set", {"max_steps": 1}, "above"),
+    ("set", {"n_layers": 3}, "cannot be changed"),
+    ("set", {}, "nothing to set"),
+    ("sample", {"prompt": 3}, "a text"),
+    ("dance", {}, "no command"),
+]
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory: pytest.TempPathFactory) -> list[Event]:
+    """What a run answers to commands that make no sense."""
+    workspace = tale_workspace(tmp_path_factory.mktemp("nonsense"))
     session = Session.new(workspace, small_config(), say=quiet)
-    session.train((_at_step(3, lambda: send_command(session.directory, command, args)),))
+
+    def send() -> None:
+        for command, args, _ in NONSENSE:
+            send_command(session.directory, command, args)
+
+    session.train((_at_step(3, send),))
     with EventReader(session.directory / EVENTS) as reader:
-        (answer,) = of_type(reader.poll(1 << 24), "command")
-    assert not answer["done"]
-    assert why in answer["why"]
+        return of_type(reader.poll(1 << 24), "command")
+
+
+@pytest.mark.parametrize("number", range(len(NONSENSE)), ids=[str(args or command) for command, args, _ in NONSENSE])
+def test_commands_that_make_no_sense_are_refused(answers: list[Event], number: int) -> None:
+    assert not answers[number]["done"]
+    assert NONSENSE[number][2] in answers[number]["why"]
 
 
 def _at_step(step: int, action: Callable[[], object]) -> Callable[[Event], None]:

@@ -16,6 +16,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -90,6 +91,7 @@ class Scene:
         patch.setattr("minigpt.start.launch", self._launch)
         patch.setattr("minigpt.tasks.launch", self._launch)
         patch.setattr("tui.panes.corpus.Children", lambda: self.children)
+        patch.setattr("tui.presets.keeping.Children", lambda: SimpleNamespace(ask=lambda *_: {}))
         patch.setattr("tui.corpora.views.REST_SECONDS", 0.001)
         self._patch = patch
         self.workspace.require_writable()
@@ -121,7 +123,7 @@ class Scene:
             (folder / f"{name}.toml").write_text(text)
         (self.workspace.configs / "mine.toml").write_text("# My own.\n[training]\nlearning_rate = 0.5\n")
         (self.workspace.configs / "broken.toml").write_text("[model]\nd_modle = 3\n")
-        for user in ("minigpt.presets", "tui.panes.presets"):
+        for user in ("minigpt.presets", "tui.presets.files"):
             self._patch.setattr(f"{user}.builtin_presets", lambda: folder)
 
     def add_corpus(self, name: str = "tale", text: str = "") -> None:

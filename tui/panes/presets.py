@@ -2,144 +2,103 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import ClassVar
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any, ClassVar
 
-from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.worker import Worker, WorkerState
 
-from minigpt.config import Config
-from minigpt.errors import UserError, printable
-from minigpt.model.parameters import parameter_count
-from minigpt.presets import MAX_FILE_BYTES, ConfigError, preset_paths, preset_summary, read_file, unusual
-from minigpt.workspace import Workspace, builtin_presets
-from tui.figures import short
-from tui.panes.pane import Pane
-from tui.widgets.browser import Browser, details
-from tui.widgets.listing import MARK, MUTED, Cell, Column, Listing, Row
+from minigpt.errors import printable
+from minigpt.narration import duration
+from minigpt.preset_files import Difference, diff
+from minigpt.presets import (
+    read_file,
+)
+from tui.corpora.children import in_thread
+from tui.presets.diff import DiffScreen
+from tui.presets.draft import Draft
+from tui.presets.files import Preset
+from tui.presets.form import PresetForm
+from tui.presets.keeping import PresetKeeper, changes_in_words
+from tui.presets.listed import preset_facts, preset_row
+from tui.presets.toml import highlighted
+from tui.widgets.dialogs import Choice
+from tui.widgets.listing import Listing
+from tui.widgets.pick import Pick
 
 HELP = """\
 A **preset** is a ready-made configuration: how large the model is, how it learns, and on what text.
 
 - **Enter** chooses the one under the cursor for the next run; `●` marks the chosen one.
-- Your own presets are TOML files in `configs/` of the workspace; one with the name of a built-in replaces it.
-- A file that cannot be used is listed with what is wrong in it.
+- **e** opens its settings as a form: **Enter** types a value, the arrow keys go through those that have few, **u**
+  takes a change back, **Delete** makes it as usual, `[` and `]` go from section to section. What is wrong or unusual is
+  said as you type. **s** saves. Built-in presets stay as they are: saving asks for a name and makes a copy of your own.
+- Beside the form (**v** where there is no room beside it) stands what the settings come to on the chosen corpus:
+  parameters, memory, length, disk, and warnings. **p** times five steps on this machine, from which the time follows.
+- **c** compares with another preset. **f** finds the largest micro-batch that fits, **w** a good learning rate.
+- **n** makes a copy, **d** deletes one of your own.
+- Your own presets are TOML files in `configs/` of the workspace; comments you write in them stay. A file that cannot
+  be used is listed with what is wrong in it.
 """
-COLUMNS = (
-    Column("preset", widest=28),
-    Column("parameters", right=True),
-    Column("", widest=10, rank=1),
-    Column("what it is for", flexible=True, widest=200),
-)
-EXPLAIN = (
-    "Ready-made configurations, the smallest first. Parameters are the numbers that a model learns: with more of them "
-    "it can learn more, and takes longer.",
-    "What the preset's file says, setting by setting. Left out settings keep their usual value.",
-)
-# A char tokenizer has as many tokens as the text has characters, which is known only with the text.
-_USUAL_CHARACTERS = 100
-# Set back a little, but here to be read.
-_COMMENT = "$foreground 75%"
 
 
-@dataclass(frozen=True)
-class Preset:
-    """A preset's file as it was read: a configuration, or what is wrong with it."""
-
-    name: str
-    path: Path
-    own: bool
-    summary: str
-    text: str
-    parameters: int | None = None
-    warnings: tuple[str, ...] = ()
-    problems: tuple[str, ...] = ()
-
-
-def load_presets(workspace: Workspace) -> list[Preset]:
-    """Return all presets: a person's own before the built-in ones, the smaller before the larger."""
-    try:
-        found = preset_paths(workspace)
-    except OSError:
-        # The folder of one's own cannot be looked into.
-        found = preset_paths(Workspace(builtin_presets()))
-    presets = [load_preset_file(name, path) for name, path in found.items()]
-    return sorted(presets, key=lambda preset: (not preset.own, preset.parameters or 0, preset.name))
-
-
-def load_preset_file(name: str, path: Path) -> Preset:
-    """Read one preset; what is wrong with it is part of the answer."""
-    own = path.parent != builtin_presets()
-    text = _text(path)
-    try:
-        config = read_file(path)
-    except ConfigError as error:
-        return Preset(name, path, own, preset_summary(path), text, problems=tuple(error.problems))
-    except UserError as error:
-        return Preset(name, path, own, preset_summary(path), text, problems=(str(error),))
-    return Preset(name, path, own, preset_summary(path), text, parameters_of(config), tuple(unusual(config)))
-
-
-def parameters_of(config: Config) -> int:
-    """Return about how many parameters a configuration's model has: its vocabulary depends on the text."""
-    vocabulary = _USUAL_CHARACTERS if config.tokenizer.kind == "char" else config.tokenizer.vocab_size
-    return parameter_count(config.model, vocabulary)
-
-
-def _text(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return file.read(MAX_FILE_BYTES).decode("utf-8", "replace")
-    except OSError:
-        return ""
-
-
-def highlighted(toml: str) -> Content:
-    """Return TOML with its comments, sections and names set apart."""
-    return Content("\n").join(_highlighted_line(line) for line in printable(toml).rstrip("\n").split("\n"))
-
-
-def _highlighted_line(line: str) -> Content:
-    # The first # outside a quoted text begins the comment.
-    match = re.match(r"""((?:[^#"']|"[^"]*"|'[^']*')*)(#.*)?$""", line)
-    code, comment = (match[1], match[2] or "") if match else (line, "")
-    if code.lstrip().startswith("["):
-        body = Content.styled(code, "bold $text-accent")
-    else:
-        name, equals, value = code.partition("=")
-        body = Content.assemble((name, "$text-primary") if equals else name, equals, value)
-    return body + Content.styled(comment, _COMMENT) if comment else body
-
-
-class PresetsPane(Pane):
-    """A list of presets, and the file of the one under the cursor."""
+class PresetsPane(PresetKeeper):
+    """A list of presets with the file of the one under the cursor, and a form in which one is changed."""
 
     TITLE = "Presets"
     HELP = HELP
+    DEFAULT_CSS = """
+    PresetsPane PresetForm { display: none; }
+    PresetsPane.-form PresetForm { display: block; }
+    PresetsPane.-form Browser { display: none; }
+    """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "choose", "Choose", id="presets.choose", tooltip="Use this preset for the next run"),
+        Binding("e", "edit", "Edit", id="presets.edit", tooltip="See and change its settings, with what they come to"),
+        Binding(
+            "s,ctrl+s",
+            "save",
+            "Save",
+            id="presets.save",
+            tooltip="Save the changes; a built-in becomes one of your own",
+        ),
+        Binding("v", "view", "View", id="presets.view", tooltip="The settings, what they come to, or the file"),
+        Binding("c", "compare", "Compare", id="presets.compare", tooltip="Which settings differ from another preset's"),
+        Binding(
+            "f", "fit", "Fit", show=False, id="presets.fit", tooltip="Find the largest micro-batch that fits in memory"
+        ),
+        Binding(
+            "w", "sweep", "Sweep", show=False, id="presets.sweep", tooltip="Find a good learning rate by short runs"
+        ),
+        Binding("n", "copy", "Copy", id="presets.copy", tooltip="Make a copy of it as a preset of your own"),
+        Binding("p", "probe", "Measure", show=False, id="presets.probe", tooltip="Time five steps on this machine"),
+        Binding("u", "undo", "Undo", show=False, id="presets.undo", tooltip="Make this setting what the file says"),
+        Binding("delete,backspace", "as_usual", "As usual", show=False, id="presets.usual", tooltip="The usual value"),
+        Binding("d", "remove", "Delete", show=False, id="presets.remove", tooltip="Delete your own preset; asks first"),
+        Binding("escape", "close", "Back", id="presets.close", tooltip="Back to the list; asks about unsaved changes"),
     ]
+    FORM_KEYS: ClassVar[frozenset[str]] = frozenset({"save", "view", "undo", "as_usual", "close"})
+    LIST_KEYS: ClassVar[frozenset[str]] = frozenset({"choose", "edit", "remove", "copy"})
 
-    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
-        super().__init__(id=id, classes=classes)
-        self.presets: dict[str, Preset] = {}
-        empty = "No preset could be found: MiniGPT's own files are missing. Install it again."
-        self.browser = Browser(COLUMNS, "presets", empty, EXPLAIN)
-
-    def compose(self) -> ComposeResult:
-        yield self.browser
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if action in self.FORM_KEYS:
+            return self.editing
+        return not (action in self.LIST_KEYS and self.editing)
 
     def shown(self) -> None:
-        workspace = self.minigpt.workspace
-        self.browser.listing.focus()
-        self.in_thread(lambda: load_presets(workspace), "presets")
+        if self.editing:
+            self.form.focus_main()
+            self.form.corpus = self.minigpt.state.corpus
+            self.form.refresh_figures(at_once=True)
+        else:
+            self.browser.listing.focus()
+        self.read()
 
     def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
+        if event.worker.group != "presets":
+            return
         if event.state is WorkerState.SUCCESS and event.worker.result is not None:
             self._take(event.worker.result)
         elif event.state is WorkerState.ERROR:
@@ -151,16 +110,146 @@ class PresetsPane(Pane):
     def on_listing_chosen(self, event: Listing.Chosen) -> None:
         self.action_choose()
 
+    # Choosing
+
     def action_choose(self) -> None:
-        preset = self.presets.get(self.browser.listing.key or "")
+        preset = self.usable()
         if preset is None:
-            return
-        if preset.problems:
-            self.minigpt.tell("This preset cannot be used", printable("\n".join(preset.problems)))
             return
         self.minigpt.choose_preset(preset.name)
         self._show_rows()
         self._show_details()
+
+    # The form
+
+    def action_edit(self) -> None:
+        preset = self.usable()
+        if preset is not None:
+            self.open(preset.name, preset.path)
+
+    def on_preset_form_changed(self, event: PresetForm.Changed) -> None:
+        event.stop()
+        self.name_form()
+
+    def action_view(self) -> None:
+        self.form.next_view()
+
+    def action_undo(self) -> None:
+        self.form.undo()
+
+    def action_as_usual(self) -> None:
+        self.form.as_usual()
+
+    def action_close(self) -> None:
+        draft = self.form.draft
+        if self.form.view != "fields":
+            self.form.show_view("fields")
+        elif draft is not None and draft.changes:
+            answers = [("save", "Save", "primary"), ("drop", "Drop them", "error"), ("stay", "Stay here", "default")]
+            text = f"In {draft.name}: {changes_in_words(draft)}, not saved."
+            self.app.push_screen(Choice("Save the changes?", text, answers), self._leave)
+        else:
+            self.close_form()
+
+    def _leave(self, answer: str | None) -> None:
+        if answer == "save":
+            self.save(lambda: self.close_form())
+        elif answer == "drop":
+            self.close_form()
+
+    def close_form(self) -> None:
+        if self.form.draft is not None:
+            self.browser.listing.move_to(self.form.draft.name)
+        self.form.draft = None
+        self.remove_class("-form")
+        self.refresh_bindings()
+        self.browser.listing.focus()
+
+    # Comparing, measuring, fitting, sweeping
+
+    def action_compare(self) -> None:
+        preset = self.usable()
+        if preset is None:
+            return
+        others = [other for other in self.presets.values() if not other.problems]
+        if not self.editing:
+            others = [other for other in others if other.name != preset.name]
+        rows = [Content(printable(f"{other.name}  {other.summary}", single_line=True)) for other in others]
+        title = f"Compare {preset.name} with"
+        self.app.push_screen(
+            Pick(title, rows, "There is no other preset."), lambda chosen: self._compare(preset, others, chosen)
+        )
+
+    def _compare(self, preset: Preset, others: Sequence[Preset], chosen: tuple[str, int] | None) -> None:
+        if chosen is None:
+            return
+        other = others[chosen[1]]
+        draft = self.form.draft if self.editing else None
+        config = draft.config if draft is not None else None
+        one = f"{preset.name} (changed)" if draft is not None and draft.changes else preset.name
+
+        def show(differences: list[Difference]) -> None:
+            self.app.push_screen(DiffScreen(one, other.name, differences))
+
+        self.thread(lambda: diff(config or read_file(preset.path), read_file(other.path)), show, "diff")
+
+    def action_probe(self) -> None:
+        preset = self.usable()
+        if preset is None:
+            return
+        corpus, workspace = self.minigpt.state.corpus, self.minigpt.workspace
+        arguments = ["presets", "check", preset.name, "--corpus", corpus, "--probe", "--json"]
+        draft = self.form.draft if self.editing else None
+        if draft is not None:
+            arguments += draft.flags()
+        self.form.probing = True
+        self.form.refresh_figures(at_once=True)
+        self.notify(f"Five steps of {preset.name} are being tried on {printable(corpus)}.", markup=False)
+        ask = partial(self.processes.ask, workspace, arguments)
+        in_thread(self, ask, partial(self._probed, preset.name), self._not_probed, "probe")
+
+    def _probed(self, name: str, answer: Mapping[str, Any]) -> None:
+        self._stop_probing()
+        each, total = answer.get("seconds_per_step"), answer.get("seconds")
+        if isinstance(each, float):
+            whole = f", so about {duration(total)} in all" if isinstance(total, float) else ""
+            self.notify(f"{name}: {1000 * each:,.0f} ms a step{whole}.", markup=False)
+
+    def _not_probed(self, words: str) -> None:
+        self._stop_probing()
+        self.minigpt.tell("It could not be measured", words)
+
+    def _stop_probing(self) -> None:
+        self.form.probing = False
+        self.form.refresh_figures(at_once=True)
+
+    def action_fit(self) -> None:
+        from tui.sweeps.fit import FitScreen
+
+        corpus = self.minigpt.state.corpus
+        self.with_saved(lambda name: self.app.push_screen(FitScreen(name, corpus, partial(self._take_over, name))))
+
+    def action_sweep(self) -> None:
+        from tui.sweeps.sweep import SweepScreen
+
+        corpus = self.minigpt.state.corpus
+        self.with_saved(lambda name: self.app.push_screen(SweepScreen(name, corpus, partial(self._take_over, name))))
+
+    def _take_over(self, name: str, changes: Mapping[str, Any]) -> None:
+        """Put what was found out into the form, where it can be looked at and saved."""
+        preset, workspace = self.presets.get(name), self.minigpt.workspace
+        if preset is None:
+            return
+
+        def read() -> Draft:
+            draft = Draft.read(name, preset.path, workspace)
+            for key, value in changes.items():
+                draft.put(key, value)
+            return draft
+
+        self.thread(read, self.show_form, "open")
+
+    # The list
 
     def _take(self, presets: Iterable[Preset]) -> None:
         first = not self.presets
@@ -172,46 +261,12 @@ class PresetsPane(Pane):
 
     def _show_rows(self) -> None:
         chosen = self.minigpt.state.preset
-        self.browser.listing.set_rows(_row(preset, preset.name == chosen) for preset in self.presets.values())
+        self.browser.listing.set_rows(preset_row(preset, preset.name == chosen) for preset in self.presets.values())
 
     def _show_details(self, top: bool = False) -> None:
         preset = self.presets.get(self.browser.listing.key or "")
         if preset is None:
             self.browser.show_details(Content(""), Content(""), top)
-            return
-        chosen = f"{MARK} chosen for the next run" if preset.name == self.minigpt.state.preset else ""
-        pairs = [
-            ("parameters", f"about {preset.parameters:,}" if preset.parameters else ""),
-            ("from", "your own" if preset.own else "built in"),
-            ("file", str(preset.path) if preset.own else preset.path.name),
-        ]
-        head = details(preset.name, pairs, *_remarks(preset), remark=chosen)
-        self.browser.show_details(head, highlighted(preset.text), top)
-
-
-def _row(preset: Preset, chosen: bool) -> Row:
-    if preset.problems:
-        about = Cell(f"✗ cannot be used: {_plain(preset.problems[0], preset.path)}", "$text-error")
-    else:
-        about = Cell(preset.summary)
-    parameters = short(preset.parameters) if preset.parameters else "-"
-    origin = Cell("own", "$text-accent") if preset.own else Cell("built in", MUTED)
-    return Row(preset.name, (Cell(preset.name, "bold"), Cell(parameters), origin, about), chosen)
-
-
-def _plain(problem: str, path: Path) -> str:
-    """Leave out the path, which is said beside."""
-    return problem.removeprefix(f"{path}").lstrip(": ")
-
-
-def _remarks(preset: Preset) -> list[Content]:
-    told = []
-    if preset.problems:
-        problems = [Content(f"✗ {printable(_plain(problem, preset.path))}") for problem in preset.problems]
-        told.append(Content("\n").join([Content.styled("It cannot be used:", "bold $text-error"), *problems]))
-    if preset.warnings:
-        warnings = [Content(f"! {printable(warning)}") for warning in preset.warnings]
-        told.append(Content("\n").join([Content.styled("Unusual in it:", "bold $text-warning"), *warnings]))
-    if not told:
-        told.append(Content.styled("Nothing in it is unusual.", MUTED))
-    return told
+        else:
+            facts = preset_facts(preset, preset.name == self.minigpt.state.preset)
+            self.browser.show_details(facts, highlighted(preset.text), top)

@@ -12,7 +12,7 @@ from textual.widgets import Button, Label, Static
 from minigpt.errors import UserError, printable
 
 if TYPE_CHECKING:
-    from minigpt.config import Config
+    from minigpt.config import Config, TrainingSettings
     from tui.app import MiniGPTApp
 
 
@@ -104,8 +104,8 @@ class Ready(VerticalScroll):
         about_preset = [printable(summary)] if summary else []
         if config is not None:
             model, training = config.model, config.training
-            length = f"{training.max_steps:,} steps" if training.max_steps else f"{training.max_epochs:g} epochs"
-            about_preset.append(f"{model.n_layers} layers of {model.d_model}, context {model.max_seq_len}, {length}.")
+            size = f"{model.n_layers} layers of {model.d_model}, context {model.max_seq_len}"
+            about_preset.append(", ".join([size, *_length(training)]) + ".")
         about_corpus = "Little stories and questions, made here: no download." if corpus == "sample" else ""
         self.query_one("#preset", Static).update(_choice(preset, "3", " ".join(about_preset)))
         self.query_one("#corpus", Static).update(_choice(corpus, "2", about_corpus))
@@ -114,6 +114,13 @@ class Ready(VerticalScroll):
             advice = "s or Enter starts. Training goes on when you quit, or when the link drops; come back any time."
         self.query_one("#advice", Static).update(Content(advice))
         self.query_one("#last", Static).update(Content(last))
+
+
+def _length(training: TrainingSettings) -> list[str]:
+    """Return in words how long a run is to be, or nothing where its preset leaves that open."""
+    if training.max_steps:
+        return [f"{training.max_steps:,} steps"]
+    return [f"{training.max_epochs:g} epochs"] if training.max_epochs else []
 
 
 def _choice(name: str, key: str, about: str) -> Content:

@@ -1,0 +1,503 @@
+"""The Presets pane: a form of all settings, what they come to, saving, copying and comparing."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from textual.app import App, ComposeResult
+from textual.pilot import Pilot
+from textual.widgets import Input
+
+from minigpt.config import Config, settings
+from minigpt.presets import load_preset, read_file, with_values
+from minigpt.workspace import Workspace
+from tests.tui.scene import Scene, app_of, on_screen, screen, until
+from tests.tui.screens import differences
+from tui.panes.presets import PresetsPane
+from tui.presets.draft import Draft
+from tui.presets.fields import BAD, UNUSUAL, parsed, value_text, verdict
+from tui.presets.figures import Prospects, rows_of
+from tui.state import UIState
+from tui.widgets.dialogs import Choice, message
+
+SMALL, MIDDLE = (80, 24), (120, 40)
+PRESETS = {
+    "first": "# The first.\n[training]\nmax_steps = 600\n",
+    "second": "# The second.\n\n[model]\nd_model = 256  # twice as wide\nn_layers = 8\n",
+}
+
+
+class Harness(App[None]):
+    """As much of the app as the pane asks for."""
+
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-normal"), (160, "-wide")]  # noqa: RUF012 - as in App
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (30, "-tall")]  # noqa: RUF012
+    CSS = "Pane { height: 1fr; } .dialog { width: 64; height: auto; } .dialog-text { height: auto; }"
+
+    def __init__(self, workspace: Workspace, preset: str) -> None:
+        super().__init__()
+        self.workspace, self.state = workspace, UIState(preset=preset)
+        self.pane = PresetsPane(id="presets")
+
+    def compose(self) -> ComposeResult:
+        yield self.pane
+
+    def on_mount(self) -> None:
+        self.pane.shown()
+
+    def choose_preset(self, name: str) -> None:
+        self.state.preset = name
+
+    def tell(self, title: str, text: str) -> None:
+        self.push_screen(message(title, text))
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """Two built-in presets, one of one's own, one that is broken; and figures that follow at once."""
+    folder = tmp_path / "presets"
+    folder.mkdir()
+    for name, text in PRESETS.items():
+        (folder / f"{name}.toml").write_text(text)
+    found = Workspace(tmp_path / "workspace")
+    found.configs.mkdir(parents=True)
+    own(found).write_text("# My own.\n[training]\nlearning_rate = 0.5  # hot\n")
+    own(found, "broken").write_text("[model]\nd_modle = 3\n")
+    for user in ("minigpt.presets", "tui.presets.files"):
+        monkeypatch.setattr(f"{user}.builtin_presets", lambda: folder)
+    monkeypatch.setattr("tui.presets.form.PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr("tui.presets.form.prospects_of", worked_out)
+    return found
+
+
+def worked_out(workspace: Workspace, draft: Draft, corpus: str, probing: bool) -> Prospects:
+    """Stand in for the planning, which has tests of its own."""
+    problems = tuple(draft.problems)
+    return Prospects(f"{corpus} {draft.value('model.d_model')}", None, problems, toml="" if problems else draft.toml())
+
+
+@asynccontextmanager
+async def list_of(workspace: Workspace, preset: str, size: tuple[int, int] = MIDDLE) -> AsyncIterator[Pilot[None]]:
+    """Run the pane with the cursor on a preset."""
+    async with Harness(workspace, preset).run_test(size=size) as pilot:
+        await settled(pilot)
+        yield pilot
+
+
+@asynccontextmanager
+async def form_of(workspace: Workspace, preset: str, size: tuple[int, int] = MIDDLE) -> AsyncIterator[Pilot[None]]:
+    """Run the pane with a preset in the form."""
+    async with list_of(workspace, preset, size) as pilot:
+        await press(pilot, "e")
+        yield pilot
+
+
+async def settled(pilot: Pilot[None]) -> None:
+    await pilot.pause()
+    while any(not worker.is_finished for worker in pilot.app.workers):
+        await pilot.pause(0.005)
+    await pilot.pause()
+
+
+async def press(pilot: Pilot[None], *keys: str) -> None:
+    await pilot.press(*keys)
+    await settled(pilot)
+
+
+def screen(pilot: Pilot[None]) -> str:
+    return "\n".join(strip.text for strip in pilot.app.screen._compositor.render_strips())
+
+
+def dialog(pilot: Pilot[None]) -> str:
+    top = pilot.app.screen
+    return f"{top.title_text}: {top.text}" if isinstance(top, Choice) else ""
+
+
+def pane_of(pilot: Pilot[None]) -> PresetsPane:
+    assert isinstance(pilot.app, Harness)
+    return pilot.app.pane
+
+
+def draft_of(pilot: Pilot[None]) -> Draft:
+    draft = pane_of(pilot).form.draft
+    assert draft is not None
+    return draft
+
+
+async def type_value(pilot: Pilot[None], key: str, text: str, *then: str) -> None:
+    """Type a setting's value in the form, letter by letter."""
+    pane_of(pilot).form.fields.go_to(key)
+    await press(pilot, "enter", *("full_stop" if letter == "." else letter for letter in text), *then)
+
+
+def line_of(pilot: Pilot[None], name: str) -> str:
+    return next(line for line in screen(pilot).splitlines() if f" {name} " in line)
+
+
+def own(workspace: Workspace, name: str = "mine") -> Path:
+    return workspace.configs / f"{name}.toml"
+
+
+# -- values as text
+
+
+@pytest.mark.parametrize("preset", ["tiny", "gpt2-from-scratch", "dolma-75m"])
+def test_every_value_can_be_typed_as_it_is_shown(preset: str, tmp_path: Path) -> None:
+    for config in (Config(), load_preset(preset, Workspace(tmp_path))):
+        for item in settings().values():
+            value = item.value_in(config)
+            assert parsed(item, value_text(item, value)) == value
+
+
+def test_a_list_is_typed_as_one_text_or_as_several() -> None:
+    item = settings()["training.sample_prompts"]
+    assert parsed(item, "The cat") == ["The cat"]
+    assert parsed(item, '["The cat", "A dog"]') == ["The cat", "A dog"]
+    assert parsed(item, " ") == []
+    with pytest.raises(ValueError, match="list of texts"):
+        parsed(item, '["The cat')
+
+
+def test_a_value_is_judged_by_what_is_possible_and_what_is_usual() -> None:
+    item = settings()["training.learning_rate"]
+    assert verdict(item, "11").sign == BAD
+    assert "from 0 to 10" in verdict(item, "fast").words
+    unusual = verdict(item, "0.5")
+    assert (unusual.sign, item.about.too_high in unusual.words) == (UNUSUAL, True)
+    assert verdict(item, "0.01").sign not in (BAD, UNUSUAL)
+
+
+# -- the form
+
+
+@pytest.mark.asyncio
+async def test_the_form_has_every_setting_with_its_value(workspace: Workspace) -> None:
+    async with form_of(workspace, "second") as pilot:
+        fields = pane_of(pilot).form.fields
+        assert [row.key for row in fields.rows if row.key in settings()] == list(settings())
+        config = load_preset("second", workspace)
+        for row in fields.rows:
+            if row.key in settings():
+                item = settings()[row.key]
+                assert (value_text(item, item.value_in(config)) or "none") in row.text
+
+
+@pytest.mark.parametrize("size", [SMALL, MIDDLE, (200, 60)], ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.asyncio
+async def test_the_form_looks_as_it_did(
+    workspace: Workspace, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def planned(workspace: Workspace, draft: Draft, corpus: str, probing: bool) -> Prospects:
+        return Prospects(corpus, OUTLOOK, toml=draft.toml())  # type: ignore[arg-type]
+
+    monkeypatch.setattr("tui.presets.form.prospects_of", planned)
+    async with form_of(workspace, "second", size) as pilot:
+        await type_value(pilot, "model.n_heads", "32", "up")
+        await pilot.pause(0.02)
+        await settled(pilot)
+        changed = differences(f"presets-form-{size[0]}x{size[1]}", screen(pilot) + "\n")
+        assert not changed, changed
+
+
+@pytest.mark.asyncio
+async def test_what_is_typed_is_judged_at_each_letter(workspace: Workspace) -> None:
+    async with form_of(workspace, "first", SMALL) as pilot:
+        await type_value(pilot, "training.learning_rate", "5")
+        assert "! above the usual 0.03" in screen(pilot)
+        await press(pilot, "5")
+        assert "✗ must be a number from 0 to 10" in screen(pilot)
+        await press(pilot, "enter")
+        assert isinstance(pilot.app.focused, Input), "a value that is not allowed is not taken"
+        await press(pilot, "backspace", "backspace", *"0", "full_stop", *"02", "enter")
+        assert line_of(pilot, "learning_rate").split()[1:5] == ["●", "learning_rate", "0.02", "was"]
+
+
+@pytest.mark.asyncio
+async def test_escape_leaves_a_value_as_it_was(workspace: Workspace) -> None:
+    async with form_of(workspace, "first") as pilot:
+        await type_value(pilot, "model.d_model", "96", "escape")
+        assert pane_of(pilot).form.draft is not None
+        assert not draft_of(pilot).changes
+        assert line_of(pilot, "d_model").split()[1:3] == ["d_model", "128"]
+
+
+@pytest.mark.asyncio
+async def test_arrow_keys_go_through_the_choices(workspace: Workspace) -> None:
+    async with form_of(workspace, "first") as pilot:
+        pane_of(pilot).form.fields.go_to("model.family")
+        seen = []
+        for _ in range(3):
+            await press(pilot, "right")
+            seen.append(draft_of(pilot).value("model.family"))
+        assert seen == ["gpt2", "llama", "qwen3"]
+        assert not draft_of(pilot).changes, "back where it began, nothing is changed"
+
+
+@pytest.mark.asyncio
+async def test_a_change_can_be_taken_back_or_made_usual(workspace: Workspace) -> None:
+    async with form_of(workspace, "second") as pilot:
+        await type_value(pilot, "model.d_model", "64", "enter", "delete")
+        draft = pane_of(pilot).form.draft
+        assert draft is not None
+        assert draft.changes == {"model.d_model": 128}
+        await press(pilot, "u")
+        assert draft.changes == {}
+
+
+@pytest.mark.asyncio
+async def test_sections_are_a_key_away(workspace: Workspace) -> None:
+    async with form_of(workspace, "first", SMALL) as pilot:
+        fields = pane_of(pilot).form.fields
+        seen = []
+        for _ in range(4):
+            await press(pilot, "right_square_bracket")
+            seen.append(fields.current.text.split()[0])  # type: ignore[union-attr]
+        assert seen == ["[tokenizer]", "[model]", "[training]", "[generation]"]
+        await press(pilot, "left_square_bracket")
+        assert fields.current.text.startswith("[training]")  # type: ignore[union-attr]
+
+
+@pytest.mark.asyncio
+async def test_each_setting_has_its_help(workspace: Workspace) -> None:
+    async with form_of(workspace, "first") as pilot:
+        for key in ("model.dropout", "training.eval_every", "training.compile"):
+            pane_of(pilot).form.fields.go_to(key)
+            await settled(pilot)
+            about, shown = settings()[key].about, " ".join(screen(pilot).split())
+            for words in (about.meaning, about.too_low, about.too_high, about.auto):
+                assert all(word in shown for word in words.split())
+
+
+# -- saving
+
+
+@pytest.mark.asyncio
+async def test_a_preset_of_ones_own_keeps_its_comments(workspace: Workspace) -> None:
+    own(workspace).write_text("# My own.\n[training]\nlearning_rate = 0.5  # hot\n")
+    async with form_of(workspace, "mine") as pilot:
+        await type_value(pilot, "training.learning_rate", "0.01", "enter", "s")
+        assert own(workspace).read_text() == "# My own.\n[training]\nlearning_rate = 0.01  # hot\n"
+        await press(pilot, "escape")
+        assert not pane_of(pilot).editing
+
+
+@pytest.mark.asyncio
+async def test_a_built_in_preset_becomes_a_copy(workspace: Workspace) -> None:
+    async with form_of(workspace, "second") as pilot:
+        await type_value(pilot, "model.n_layers", "2", "enter", "ctrl+s")
+        await press(pilot, "enter")  # the name that is proposed
+        assert own(workspace, "second-2").read_text().endswith("d_model = 256  # twice as wide\nn_layers = 2\n")
+        assert load_preset("second", workspace).model.n_layers == 8
+        assert draft_of(pilot).name == "second-2"
+        await press(pilot, "escape")
+        assert pane_of(pilot).browser.listing.key == "second-2"
+
+
+@pytest.mark.asyncio
+async def test_settings_that_contradict_each_other_are_not_saved(workspace: Workspace) -> None:
+    before = own(workspace).read_text()
+    async with form_of(workspace, "mine") as pilot:
+        await type_value(pilot, "model.n_heads", "3", "enter")
+        await pilot.pause(0.02)
+        await settled(pilot)
+        assert "does not divide" in screen(pilot)
+        await press(pilot, "s")
+        assert "does not divide model.d_model" in dialog(pilot)
+    assert own(workspace).read_text() == before
+
+
+@pytest.mark.asyncio
+async def test_leaving_asks_about_changes(workspace: Workspace) -> None:
+    async with form_of(workspace, "mine") as pilot:
+        for answer, saved, editing in (("3", 0.5, True), ("2", 0.5, False), ("1", 0.01, False)):
+            if not pane_of(pilot).editing:
+                await press(pilot, "e")
+            await type_value(pilot, "training.learning_rate", "0.01", "enter", "escape")
+            assert "1 change, not saved" in dialog(pilot)
+            await press(pilot, answer)
+            assert pane_of(pilot).editing is editing
+            assert read_file(own(workspace)).training.learning_rate == saved
+
+
+@pytest.mark.asyncio
+async def test_what_goes_wrong_is_told(workspace: Workspace) -> None:
+    async with form_of(workspace, "mine") as pilot:
+        await type_value(pilot, "training.learning_rate", "0.01", "enter")
+        own(workspace).write_text("[training\n")
+        await press(pilot, "s")
+        assert "not valid TOML" in dialog(pilot)
+        await press(pilot, "enter", "escape")
+        assert "Save the changes?" in dialog(pilot), "nothing that was typed is lost"
+
+
+# -- the list
+
+
+@pytest.mark.asyncio
+async def test_a_copy_is_made_and_deleted_after_a_yes(workspace: Workspace) -> None:
+    async with list_of(workspace, "second") as pilot:
+        await press(pilot, "d")
+        assert "comes with MiniGPT" in dialog(pilot)
+        await press(pilot, "enter", "n", "enter", "escape")
+        assert own(workspace, "second-2").is_file()
+        assert pane_of(pilot).browser.listing.key == "second-2"
+        await press(pilot, "d", "enter")
+        assert own(workspace, "second-2").is_file(), "the harmless answer has the focus"
+        await press(pilot, "d", "2")
+        assert not own(workspace, "second-2").exists()
+
+
+@pytest.mark.asyncio
+async def test_two_presets_are_compared(workspace: Workspace) -> None:
+    async with list_of(workspace, "second") as pilot:
+        await press(pilot, "c", "down", "enter")
+        shown = screen(pilot)
+        assert "3 settings differ" in shown
+        assert line_of(pilot, "model.d_model").split()[2:4] == ["256", "128"]
+        await press(pilot, "escape")
+        assert pane_of(pilot).browser.listing.has_focus
+
+
+@pytest.mark.asyncio
+async def test_a_broken_preset_cannot_be_opened(workspace: Workspace) -> None:
+    async with form_of(workspace, "broken") as pilot:
+        assert "Did you mean 'model.d_model'?" in dialog(pilot)
+        assert not pane_of(pilot).editing
+
+
+# -- what it comes to
+
+OUTLOOK = SimpleNamespace(
+    parameters=1_000_000,
+    parts=(("token embedding", 250_000), ("positions", 0), ("MLP", 750_000)),
+    flops_per_token=6_200_000,
+    memory=SimpleNamespace(
+        weights=4e6,
+        gradients=4e6,
+        optimizer=8e6,
+        activations=84e6,
+        workspace=3e6,
+        overhead=7e6,
+        total=100e6,
+        available=50e6,
+    ),
+    tokens_per_parameter=2.5,
+    train_tokens_exact=True,
+    seconds_per_step=0.2,
+    memory_measured=None,
+    micro_batch_size=16,
+    device="CPU",
+    train_tokens=2_500_000,
+    steps=600,
+    epochs=1.5,
+    tokens=3_750_000,
+    seconds=125.0,
+    checkpoint_bytes=12e6,
+    disk_needed=60e6,
+    disk_free=9e9,
+    warnings=(SimpleNamespace(code="memory", message="This does not fit: 100 MB are needed and 50 MB are free."),),
+)
+
+
+@pytest.mark.parametrize("width", [20, 44, 76])
+def test_figures_say_all_there_is(width: int) -> None:
+    rows = list(rows_of(Prospects("tale", OUTLOOK, unusual=("x is high",)), width))  # type: ignore[arg-type]
+    text = " ".join(" ".join(row.text for row in rows).split())
+    for figure in ("tale", "1,000,000", "250k 25%", "6.2M FLOPs", "100 MB of 50 MB free", "84 MB", "2.5M tokens"):
+        assert figure in text
+    for figure in (
+        "600 steps = 1.5 epochs",
+        "2 min 5 s",
+        "12 MB a checkpoint",
+        "up to 60 MB of 9 GB free",
+        "x is high",
+    ):
+        assert figure in text
+    assert "This does not fit" in text.replace("  ", " ")
+    assert "positions" not in text
+    assert all(len(row.text) <= width for row in rows if row.key == "memory" and "!" in row.text)
+
+
+@pytest.mark.asyncio
+async def test_the_figures_follow_what_is_typed(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    def worked_out(workspace: Workspace, draft: Draft, corpus: str, probing: bool) -> Prospects:
+        return Prospects(f"{corpus} {draft.value('model.d_model')}")
+
+    monkeypatch.setattr("tui.presets.form.prospects_of", worked_out)
+    async with form_of(workspace, "first") as pilot:
+        assert "sample 128" in screen(pilot)
+        await type_value(pilot, "model.d_model", "96")
+        await pilot.pause(0.02)
+        await settled(pilot)
+        assert "sample 96" in screen(pilot)
+
+
+@pytest.mark.asyncio
+async def test_on_a_small_screen_the_figures_are_a_key_away(workspace: Workspace) -> None:
+    async with form_of(workspace, "first", SMALL) as pilot:
+        titles = ["─ first  (built in", "─ what it comes to", "─ the file", "─ first  (built in"]
+        for title in titles:
+            assert [shown for shown in titles[:3] if shown in screen(pilot)] == [title]
+            await press(pilot, "v")
+        await press(pilot, "escape", "escape")
+        assert pane_of(pilot).browser.listing.has_focus
+
+
+@pytest.mark.asyncio
+async def test_the_file_is_shown_as_it_would_be_saved(workspace: Workspace) -> None:
+    async with form_of(workspace, "second", (120, 50)) as pilot:
+        await type_value(pilot, "model.d_model", "64", "enter")
+        await pilot.pause(0.02)
+        await settled(pilot)
+        assert "d_model = 64  # twice as wide" in screen(pilot)
+        assert load_preset("second", workspace).model.d_model == 256, "nothing is saved yet"
+
+
+@pytest.mark.asyncio
+async def test_five_steps_are_measured_by_a_process_of_their_own(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[str]] = []
+    async with form_of(workspace, "mine") as pilot:
+        monkeypatch.setattr(pane_of(pilot).processes, "ask", lambda _, arguments: asked.append(arguments) or {})
+        await type_value(pilot, "model.d_model", "96", "enter", "p")
+        assert not pane_of(pilot).form.probing
+    assert asked == [
+        ["presets", "check", "mine", "--corpus", "sample", "--probe", "--json", "--set", "model.d_model=96"]
+    ]
+
+
+@pytest.mark.asyncio
+async def test_fitting_is_done_with_what_is_saved(workspace: Workspace) -> None:
+    async with form_of(workspace, "mine") as pilot:
+        await type_value(pilot, "training.learning_rate", "0.01", "enter", "f")
+        assert "Save the changes first?" in dialog(pilot)
+        await press(pilot, "1")
+        assert read_file(own(workspace)).training.learning_rate == 0.01
+        assert type(pilot.app.screen).__name__ == "FitScreen"
+        await press(pilot, "escape")
+        assert pane_of(pilot).editing
+
+
+def test_a_draft_that_contradicts_itself_says_why(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text("[model]\nn_heads = 4\n")
+    draft = Draft.read("mine", path, Workspace(tmp_path))
+    draft.put("model.n_heads", 3)
+    assert draft.config is None
+    assert draft.problems[0].startswith("model.n_heads = 3 does not divide")
+    draft.put("model.d_model", 96)
+    assert draft.config == with_values(Config(), {"model.n_heads": 3, "model.d_model": 96}, "test")
+
+
+@pytest.mark.asyncio
+async def test_a_preset_without_an_end_can_be_chosen_for_the_next_run(tmp_path: Path) -> None:
+    with Scene(tmp_path) as scene:
+        scene.use_presets()
+        async with on_screen(scene) as pilot:
+            app_of(pilot).choose_preset("mine")
+            await until(pilot, lambda: "4 layers of 128, context 256." in screen(pilot))

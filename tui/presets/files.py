@@ -1,0 +1,75 @@
+"""The presets there are, as their files say: those that cannot be used too, with what is wrong."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from minigpt.config import Config
+from minigpt.errors import UserError
+from minigpt.model.parameters import parameter_count
+from minigpt.presets import (
+    MAX_FILE_BYTES,
+    ConfigError,
+    is_builtin,
+    preset_paths,
+    preset_summary,
+    read_file,
+    unusual,
+)
+from minigpt.workspace import Workspace, builtin_presets
+
+# A char tokenizer has as many tokens as the text has characters, which is known only with the text.
+_USUAL_CHARACTERS = 100
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A preset's file as it was read: a configuration, or what is wrong with it."""
+
+    name: str
+    path: Path
+    own: bool
+    summary: str
+    text: str
+    parameters: int | None = None
+    warnings: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+def load_presets(workspace: Workspace) -> list[Preset]:
+    """Return all presets: a person's own before the built-in ones, the smaller before the larger."""
+    try:
+        found = preset_paths(workspace)
+    except OSError:
+        # The folder of one's own cannot be looked into.
+        found = preset_paths(Workspace(builtin_presets()))
+    presets = [load_preset_file(name, path, workspace) for name, path in found.items()]
+    return sorted(presets, key=lambda preset: (not preset.own, preset.parameters or 0, preset.name))
+
+
+def load_preset_file(name: str, path: Path, workspace: Workspace) -> Preset:
+    """Read one preset; what is wrong with it is part of the answer."""
+    own = not is_builtin(path, workspace)
+    text = _text(path)
+    try:
+        config = read_file(path)
+    except ConfigError as error:
+        return Preset(name, path, own, preset_summary(path), text, problems=tuple(error.problems))
+    except UserError as error:
+        return Preset(name, path, own, preset_summary(path), text, problems=(str(error),))
+    return Preset(name, path, own, preset_summary(path), text, parameters_of(config), tuple(unusual(config)))
+
+
+def parameters_of(config: Config) -> int:
+    """Return about how many parameters a configuration's model has: its vocabulary depends on the text."""
+    vocabulary = _USUAL_CHARACTERS if config.tokenizer.kind == "char" else config.tokenizer.vocab_size
+    return parameter_count(config.model, vocabulary)
+
+
+def _text(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_FILE_BYTES).decode("utf-8", "replace")
+    except OSError:
+        return ""

@@ -1,0 +1,204 @@
+"""What the Presets pane does to files: open one in the form, save, copy and delete, each after its question."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from textual.app import ComposeResult
+
+from minigpt.errors import printable
+from minigpt.preset_files import delete_preset, duplicate, free_name, save_values
+from tui.corpora.children import Children, in_thread
+from tui.panes.pane import Pane
+from tui.presets.draft import Draft
+from tui.presets.files import Preset, load_preset_file, load_presets
+from tui.presets.form import PresetForm
+from tui.presets.listed import COLUMNS
+from tui.widgets.browser import Browser
+from tui.widgets.dialogs import Ask, Choice, confirm
+
+EXPLAIN = (
+    "Ready-made configurations, the smallest first. Parameters are the numbers that a model learns: with more of them "
+    "it can learn more, and takes longer.",
+    "What the preset's file says, setting by setting. Left out settings keep their usual value.",
+)
+
+
+class PresetKeeper(Pane):
+    """A pane with the presets and, in front of them or not, the form; the files are touched in threads."""
+
+    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
+        super().__init__(id=id, classes=classes)
+        self.presets: dict[str, Preset] = {}
+        self.processes = Children()
+        empty = "No preset could be found: MiniGPT's own files are missing. Install it again."
+        self.browser = Browser(COLUMNS, "presets", empty, EXPLAIN)
+        self.form = PresetForm()
+
+    def compose(self) -> ComposeResult:
+        yield self.browser
+        yield self.form
+
+    @property
+    def editing(self) -> bool:
+        """Whether the form is in front."""
+        return self.has_class("-form")
+
+    @property
+    def current(self) -> Preset | None:
+        """The preset that keys are about: the one in the form, else the one under the cursor."""
+        if self.editing and self.form.draft is not None:
+            return self.presets.get(self.form.draft.name)
+        return self.presets.get(self.browser.listing.key or "")
+
+    def usable(self) -> Preset | None:
+        """Return the preset that keys are about; says what is wrong where it cannot be used."""
+        preset = self.current
+        if preset is not None and preset.problems:
+            self.minigpt.tell("This preset cannot be used", printable("\n".join(preset.problems)))
+            return None
+        return preset
+
+    # The form
+
+    def open(self, name: str, path: Path) -> None:
+        """Read a preset and show it in the form."""
+        workspace = self.minigpt.workspace
+        self.thread(lambda: Draft.read(name, path, workspace), self.show_form, "open")
+
+    def show_form(self, draft: Draft) -> None:
+        """Bring the form to the front with a draft in it."""
+        self.add_class("-form")
+        self.form.open(draft, self.minigpt.state.corpus)
+        self.name_form()
+        self.refresh_bindings()
+
+    def name_form(self) -> None:
+        """Say above the form what is in it, and whether that is saved."""
+        draft = self.form.draft
+        if draft is not None:
+            origin = "built in: saving makes a copy of your own" if draft.builtin else "your own"
+            self.form.name_it(f"{draft.name}  ({f'{changes_in_words(draft)}, not saved' if draft.changes else origin})")
+
+    # Saving
+
+    def action_save(self) -> None:
+        if not self.form.finish_typing():
+            return
+        self.form.focus_main()
+        if self.form.draft is not None and not self.form.draft.changes:
+            self.notify(f"{self.form.draft.name} has no changes to save.", markup=False)
+        else:
+            self.save(lambda: None)
+
+    def save(self, then: Callable[[], object]) -> None:
+        """Save the draft, under a new name where it is a built-in, and go on."""
+        draft = self.form.draft
+        if draft is None or not draft.changes:
+            then()
+        elif draft.problems:
+            self.minigpt.tell("This cannot be saved yet", printable("\n".join(draft.problems)))
+        elif draft.builtin:
+            text = f"{draft.name} comes with MiniGPT and stays as it is. What shall your copy be called?"
+            ask = Ask("Save as", text, free_name(draft.name, self.presets))
+            self.app.push_screen(ask, lambda name: self._save_as(draft, name, then))
+        else:
+            changes = dict(draft.changes)
+
+            def save() -> Path:
+                save_values(draft.path, changes)
+                return draft.path
+
+            self._write(save, then)
+
+    def _save_as(self, draft: Draft, name: str | None, then: Callable[[], object]) -> None:
+        changes, workspace = dict(draft.changes), self.minigpt.workspace
+        if name and name.strip():
+            self._write(lambda: duplicate(draft.name, name.strip(), workspace, changes), then)
+
+    def _write(self, work: Callable[[], Path], then: Callable[[], object]) -> None:
+        """Write a preset's file in a thread, show it as it then is, and go on."""
+        workspace = self.minigpt.workspace
+
+        def write() -> tuple[Draft, Preset]:
+            path = work()
+            return Draft.read(path.stem, path, workspace), load_preset_file(path.stem, path, workspace)
+
+        self.thread(write, lambda made: self._saved(made[0], made[1], then), "save")
+
+    def _saved(self, draft: Draft, preset: Preset, then: Callable[[], object]) -> None:
+        # It goes in at once: what follows may ask for it before the folder has been read again.
+        self.presets[preset.name] = preset
+        self.form.take(draft)
+        self.name_form()
+        self.notify(f"Saved in {printable(str(draft.path))}", markup=False)
+        self.read()
+        then()
+
+    def action_copy(self) -> None:
+        preset = self.usable()
+        if preset is None:
+            return
+        text = f"A copy of {preset.name}, to be changed as you like. What shall it be called?"
+        ask = Ask("New preset", text, free_name(preset.name, self.presets))
+        self.app.push_screen(ask, lambda name: self._copy(preset.name, name))
+
+    def _copy(self, source: str, name: str | None) -> None:
+        if name and name.strip():
+            workspace = self.minigpt.workspace
+
+            def copy() -> Draft:
+                path = duplicate(source, name.strip(), workspace)
+                return Draft.read(path.stem, path, workspace)
+
+            self.thread(copy, self._copied, "save")
+
+    def _copied(self, draft: Draft) -> None:
+        self.read()
+        self.show_form(draft)
+
+    def action_remove(self) -> None:
+        preset = self.current
+        if preset is None:
+            return
+        if not preset.own:
+            self.minigpt.tell("This preset stays", f"{preset.name} comes with MiniGPT: only your own can be deleted.")
+            return
+        question = confirm("Delete the preset?", f"{printable(str(preset.path))} will be gone for good.", "Delete it")
+        self.app.push_screen(question, lambda answer: self._remove(preset.path) if answer == "yes" else None)
+
+    def _remove(self, path: Path) -> None:
+        self.thread(lambda: delete_preset(path), lambda _: self.read(), "save")
+
+    def with_saved(self, work: Callable[[str], object]) -> None:
+        """Do something with the preset as it is in its file: unsaved changes are saved first, after asking."""
+        preset = self.usable()
+        if preset is None:
+            return
+        draft = self.form.draft if self.editing else None
+        if draft is None or not draft.changes:
+            work(preset.name)
+            return
+
+        def go_on() -> None:
+            if self.form.draft is not None:
+                work(self.form.draft.name)
+
+        answers = [("save", "Save and go on", "primary"), ("stay", "Cancel", "default")]
+        question = Choice("Save the changes first?", "This is done with the preset as its file says.", answers)
+        self.app.push_screen(question, lambda answer: self.save(go_on) if answer == "save" else None)
+
+    def read(self) -> None:
+        workspace = self.minigpt.workspace
+        self.in_thread(lambda: load_presets(workspace), "presets")
+
+    def thread(self, work: Callable[[], Any], then: Callable[[Any], object], group: str) -> None:
+        in_thread(self, work, then, lambda words: self.minigpt.tell("This could not be done", words), group)
+
+
+def changes_in_words(draft: Draft) -> str:
+    """Return how many settings a draft changes."""
+    count = len(draft.changes)
+    return f"{count} change{'' if count == 1 else 's'}"
