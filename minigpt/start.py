@@ -22,7 +22,7 @@ import psutil
 from minigpt.errors import JobFailed, printable
 from minigpt.events import EVENTS, EventReader
 from minigpt.jobs import LOG, is_alive, is_running, launch
-from minigpt.runs import new_run_name
+from minigpt.runs import fork_name, new_run_name
 from minigpt.summary import RunSummary
 from minigpt.workspace import Workspace
 
@@ -118,6 +118,20 @@ def start_new(workspace: Workspace, preset: str, corpus: str, arguments: Sequenc
 def start_resumed(workspace: Workspace, run: str, arguments: Sequence[str] = ()) -> Started:
     """Go on with a run."""
     return start(workspace, run, ["--resume", run, *arguments])
+
+
+def start_forked(workspace: Workspace, run: str, checkpoint: str, arguments: Sequence[str] = ()) -> Started:
+    """Start a new run that begins with the weights of one of a run's checkpoints, settings changed by `arguments`.
+
+    It is named after the run, unless the arguments name it by --run.
+    """
+    arguments = list(arguments)
+    if "--run" in arguments[:-1]:
+        name = arguments[arguments.index("--run") + 1]
+    else:
+        name = fork_name(workspace, run)
+        arguments += ["--run", name]
+    return start(workspace, name, ["--fork", f"{run}:{checkpoint}", *arguments])
 
 
 def running_runs(workspace: Workspace) -> list[str]:

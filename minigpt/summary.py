@@ -48,6 +48,10 @@ _JSON_KEYS = (
     "reason",
     "last_event_time",
     "resumed_from",
+    "forked_from",
+    "seconds",
+    "disk_bytes",
+    "note",
 )
 
 
@@ -55,7 +59,8 @@ _JSON_KEYS = (
 class RunSummary:
     """Where a run stands. What no event has told is None; times are Unix seconds, losses mean nats a token.
 
-    `state` follows the events; `settle` corrects it by whether the process still lives.
+    `state` follows the events; `settle` corrects it by whether the process still lives. `disk_bytes` and `note` are
+    of the run's directory, and set by whoever reads that.
     """
 
     run: str = ""
@@ -82,13 +87,20 @@ class RunSummary:
     last_progress: float | None = None
     last_event_time: float | None = None
     resumed_from: int | None = None
+    seconds: float = 0.0  # at work, all sessions together
+    forked_from: dict[str, Any] | None = None  # the run, checkpoint and step whose weights it began with
+    ladder: dict[str, float] | None = None  # losses to compare with: uniform, unigram, bigram
+    disk_bytes: int | None = None
+    note: str = ""
     queued_behind: tuple[str, ...] = ()  # the runs that it waits for, or waited for before it began
     notices: list[dict[str, Any]] = field(default_factory=list)
     evaluations: list[dict[str, Any]] = field(default_factory=list)
     # The latest checkpoint event of each file.
-    _checkpoint_of_path: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
+    checkpoint_of_path: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
+    seconds_before: float = field(default=0.0, repr=False)  # of the sessions before this one
+    in_session: bool = field(default=False, repr=False)
     # (step, loss) of each validation that beat all before it: what the best becomes when later steps are discarded.
-    _records: list[tuple[int, float]] = field(default_factory=list, repr=False)
+    records: list[tuple[int, float]] = field(default_factory=list, repr=False)
 
     @property
     def checkpoints(self) -> list[dict[str, Any]]:
@@ -98,7 +110,7 @@ class RunSummary:
 
     def saved_files(self) -> list[dict[str, Any]]:
         """Return the latest `checkpoint` event of each file, in the order of writing."""
-        return list(self._checkpoint_of_path.values())
+        return list(self.checkpoint_of_path.values())
 
     def update(self, event: Mapping[str, Any]) -> None:
         """Take in the next event. Unknown types and fields, and values of the wrong type, are passed over."""
@@ -120,6 +132,7 @@ class RunSummary:
             self.notices = [*self.notices, dict(event)][-MAX_NOTICES:]
         elif kind == "end":
             self._take_end(event)
+        self._count_time(event)
 
     @property
     def never_began(self) -> bool:
@@ -132,6 +145,15 @@ class RunSummary:
             self.state = "starting"
         elif not running and (self.state in LIVE_STATES or (self.state == "empty" and self.last_event_time)):
             self.state = "crashed"
+
+    def _count_time(self, event: Mapping[str, Any]) -> None:
+        kind, time = event.get("type"), _number(event, "time")
+        # In the queue nobody works; a session before it was killed.
+        self.in_session = kind == "start" or (self.in_session and event.get("phase") != "waiting")
+        if self.in_session and self.started is not None and time is not None:
+            self.seconds = self.seconds_before + max(0.0, time - self.started)
+        if kind == "end":
+            self.in_session = False
 
     def _take_step(self, event: Mapping[str, Any]) -> None:
         self.step = _whole(event, "step") or self.step
@@ -151,6 +173,7 @@ class RunSummary:
         self.planned_tokens = _whole(event, "tokens") if planned_tokens is None else planned_tokens
         self.resumed_from = _whole(event, "resumed_from")
         self._discard_after(-1 if self.resumed_from is None else self.resumed_from)
+        self._take_origin(event)
         if self.tokens is None and self.planned_tokens is not None and self.planned_steps:
             # Every step uses the same number of tokens.
             self.tokens = self.planned_tokens * self.step // self.planned_steps
@@ -158,6 +181,15 @@ class RunSummary:
         self.ended = self.exit_code = self.reason = None
         self.queued_behind = _names(event, "queued_behind")
         self.state = self.phase = "starting"
+
+    def _take_origin(self, event: Mapping[str, Any]) -> None:
+        """Take what is told once, by the first session, and stays true for those that go on with it."""
+        fresh = self.resumed_from is None
+        self.seconds_before = 0.0 if fresh else self.seconds
+        self.forked_from = _table(event, "forked_from") or (None if fresh else self.forked_from)
+        told = _table(event, "ladder") or {}
+        losses = {name: loss for name in told if (loss := _number(told, name)) is not None}
+        self.ladder = losses or (None if fresh else self.ladder)
 
     def _take_phase(self, event: Mapping[str, Any]) -> None:
         phase = event.get("phase")
@@ -171,27 +203,29 @@ class RunSummary:
         self.last_progress = _number(event, "last_progress") or self.last_progress
 
     def _take_evaluation(self, event: Mapping[str, Any]) -> None:
-        self.evaluations = [*self.evaluations, dict(event)][-MAX_EVALUATIONS:]
+        # Its parts, by which its noise is judged, are for whoever compares; here they would take the most room.
+        kept = {name: value for name, value in event.items() if name != "blocks"}
+        self.evaluations = [*self.evaluations, kept][-MAX_EVALUATIONS:]
         loss = _number(event, "loss")
         # A last look at the whole split does not compare with what its fixed part gave before.
         if event.get("split") != "validation" or event.get("whole") or loss is None:
             return
         if self.best_val_loss is None or loss < self.best_val_loss:
             step = _whole(event, "step")
-            self._records.append((self.step if step is None else step, loss))
-            if len(self._records) > _MAX_RECORDS:
+            self.records.append((self.step if step is None else step, loss))
+            if len(self.records) > _MAX_RECORDS:
                 # Every other one, but never the best: a discard may then find a slightly older record.
-                del self._records[-3::-2]
+                del self.records[-3::-2]
             self._name_best()
 
     def _take_checkpoint(self, event: Mapping[str, Any]) -> None:
         path = _text(event, "path")
         if path is not None and _whole(event, "step") is not None:
             # Taken out first, so that the order stays that of writing.
-            self._checkpoint_of_path.pop(path, None)
-            self._checkpoint_of_path[path] = dict(event)
-            if len(self._checkpoint_of_path) > MAX_CHECKPOINTS:
-                del self._checkpoint_of_path[next(iter(self._checkpoint_of_path))]
+            self.checkpoint_of_path.pop(path, None)
+            self.checkpoint_of_path[path] = dict(event)
+            if len(self.checkpoint_of_path) > MAX_CHECKPOINTS:
+                del self.checkpoint_of_path[next(iter(self.checkpoint_of_path))]
 
     def _take_acknowledgement(self, event: Mapping[str, Any]) -> None:
         arguments = event.get("args")
@@ -216,17 +250,17 @@ class RunSummary:
     def _discard_after(self, last: int) -> None:
         """Forget what belongs to steps beyond `last`: the run went back there."""
         self.evaluations = [event for event in self.evaluations if (_whole(event, "step") or 0) <= last]
-        self._checkpoint_of_path = {
-            path: event for path, event in self._checkpoint_of_path.items() if (_whole(event, "step") or 0) <= last
+        self.checkpoint_of_path = {
+            path: event for path, event in self.checkpoint_of_path.items() if (_whole(event, "step") or 0) <= last
         }
-        self._records = [record for record in self._records if record[0] <= last]
+        self.records = [record for record in self.records if record[0] <= last]
         self._name_best()
         if self.step != last:
             self.step = max(last, 0)
             self.epoch = self.tokens = self.last_loss = self.tokens_per_s = None
 
     def _name_best(self) -> None:
-        self.best_step, self.best_val_loss = self._records[-1] if self._records else (None, None)
+        self.best_step, self.best_val_loss = self.records[-1] if self.records else (None, None)
 
 
 def to_json(summary: RunSummary) -> dict[str, Any]:
@@ -248,6 +282,11 @@ def _whole(event: Mapping[str, Any], key: str) -> int | None:
 def _text(event: Mapping[str, Any], key: str) -> str | None:
     value = event.get(key)
     return value if isinstance(value, str) else None
+
+
+def _table(event: Mapping[str, Any], key: str) -> dict[str, Any] | None:
+    value = event.get(key)
+    return value if isinstance(value, dict) else None
 
 
 def _names(event: Mapping[str, Any], key: str) -> tuple[str, ...]:

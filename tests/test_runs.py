@@ -18,15 +18,26 @@ from minigpt import summary as summary_module
 from minigpt.errors import UserError
 from minigpt.jobs import EVENTS, LOCK, EventWriter, RunLock
 from minigpt.runs import (
+    SORT_KEYS,
+    CheckpointFile,
     RunCache,
     RunSummary,
     best_checkpoint,
+    checkpoints_of,
     delete_run,
+    disk_use,
+    find_checkpoint,
     find_run,
+    fork_name,
     list_runs,
+    matching,
     new_run_name,
     newest_run,
+    note_of,
+    rename_run,
     resume_checkpoint,
+    set_note,
+    sorted_runs,
     summarise,
     to_json,
 )
@@ -294,7 +305,7 @@ def test_reading_a_file_is_folding_its_events(tmp_path: Path) -> None:
         writer.write(one["type"], **{key: value for key, value in one.items() if key != "type"})
     writer.close()
     expected = fold(*events)
-    expected.run = tmp_path.name
+    expected.run, expected.disk_bytes = tmp_path.name, (tmp_path / EVENTS).stat().st_size
     assert summarise(tmp_path) == expected
 
 
@@ -305,7 +316,7 @@ def test_runs_are_listed_those_started_last_first(workspace: Workspace) -> None:
     imported = workspace.checkpoints / "imported"
     touch(imported / "best_model.pt")
     touch(imported / "config.toml")
-    os.utime(imported, (2500.0, 2500.0))
+    os.utime(imported / "config.toml", (2500.0, 2500.0))
     (workspace.checkpoints / "README.md").touch()
     (workspace.checkpoints / ".hidden").mkdir()
     assert [summary.run for summary in list_runs(workspace)] == ["new", "imported", "resumed", "old"]
@@ -501,3 +512,153 @@ def test_a_link_to_a_run_elsewhere_is_not_followed(workspace: Workspace, tmp_pat
     with pytest.raises(UserError, match="link"):
         delete_run(workspace.checkpoints / "link")
     assert (real / EVENTS).exists()
+
+
+# Names and notes
+
+
+def test_a_renamed_run_is_the_same_run_under_another_name(workspace: Workspace) -> None:
+    directory = write_events(workspace.checkpoints / "old", start(), step(7), end(0))
+    assert rename_run(directory, "new") == workspace.checkpoints / "new"
+    assert [(run.run, run.step) for run in list_runs(workspace)] == [("new", 7)]
+    assert rename_run(workspace.checkpoints / "new", "new") == workspace.checkpoints / "new"
+
+
+@pytest.mark.parametrize("name", ["taken", "", "../elsewhere", "with space", ".hidden"])
+def test_a_name_that_is_taken_or_impossible_is_refused(workspace: Workspace, name: str) -> None:
+    directory = write_events(workspace.checkpoints / "old", start(), end(0))
+    write_events(workspace.checkpoints / "taken", start(), end(0))
+    with pytest.raises(UserError):
+        rename_run(directory, name)
+    assert {run.run for run in list_runs(workspace)} == {"old", "taken"}
+
+
+def test_a_run_at_work_keeps_its_name(workspace: Workspace) -> None:
+    directory = write_events(workspace.checkpoints / "live", start())
+    with RunLock(directory), pytest.raises(UserError, match="at work"):
+        rename_run(directory, "other")
+    assert [summary.run for summary in list_runs(workspace)] == ["live"]
+
+
+def test_a_note_is_kept_shown_and_removed(workspace: Workspace) -> None:
+    directory = write_events(workspace.checkpoints / "one", start())
+    assert note_of(directory) == ""
+    set_note(directory, "  warmer:\tthe rate doubled ü \x1b[31m\n")
+    assert note_of(directory).startswith("warmer:")
+    assert "\x1b" not in note_of(directory)
+    (summary,) = RunCache(workspace).list_runs()
+    assert summary.note == note_of(directory)
+    set_note(directory, "")
+    assert (note_of(directory), [path.name for path in directory.iterdir()]) == ("", [EVENTS])
+    with pytest.raises(UserError, match="2,000"):
+        set_note(directory, "x" * 2001)
+
+
+def test_a_note_in_some_other_code_does_not_hide_the_run(workspace: Workspace) -> None:
+    directory = write_events(workspace.checkpoints / "one", start())
+    (directory / "note.txt").write_bytes(b"caf\xe9 " * 100_000)
+    assert list_runs(workspace)[0].note.startswith("caf")
+
+
+def test_a_file_of_two_names_takes_its_room_once(tmp_path: Path) -> None:
+    (tmp_path / "best_model.pt").write_bytes(b"x" * 5000)
+    os.link(tmp_path / "best_model.pt", tmp_path / "checkpoint_step_5.pt")
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / "more").write_bytes(b"x" * 70)
+    assert disk_use(tmp_path) == 5070
+    assert summarise(tmp_path).disk_bytes == 5070
+
+
+def test_a_fork_is_named_after_the_run_and_a_fork_of_it_too(workspace: Workspace) -> None:
+    assert fork_name(workspace, "tiny-1") == "tiny-1-fork-1"
+    (workspace.checkpoints / "tiny-1-fork-1").mkdir(parents=True)
+    assert fork_name(workspace, "tiny-1-fork-1") == "tiny-1-fork-2"
+
+
+# Checkpoints
+
+
+def test_checkpoints_come_with_their_steps_sizes_and_losses(tmp_path: Path) -> None:
+    write_events(
+        tmp_path,
+        start(),
+        validation(10, 3.5),
+        checkpoint("best_model.pt", 10),
+        event("checkpoint", path="checkpoint_step_15.pt", step=15, kind="step"),
+        validation(20, 3.75),
+        event("eval", split="train", step=20, loss=1.0),
+        event("eval", split="validation", step=20, loss=9.0, whole=True),
+        checkpoint("final_model.pt", 20),
+        checkpoint("checkpoint_epoch_1.pt", 12),
+    )
+    for size, name in enumerate(["best_model.pt", "checkpoint_step_15.pt", "final_model.pt", "mine.pt"]):
+        (tmp_path / name).write_bytes(b"x" * size)
+    assert checkpoints_of(tmp_path) == [
+        CheckpointFile("mine.pt", 0, "other", 3, None),
+        CheckpointFile("best_model.pt", 10, "best", 0, 3.5),
+        CheckpointFile("checkpoint_step_15.pt", 15, "step", 1, None),
+        CheckpointFile("final_model.pt", 20, "final", 2, 3.75),
+    ]
+
+
+@pytest.mark.parametrize("name", ["best", "best_model", "best_model.pt"])
+def test_a_checkpoint_is_found_by_short_names_too(tmp_path: Path, name: str) -> None:
+    touch(tmp_path / "best_model.pt")
+    assert find_checkpoint(tmp_path, name).name == "best_model.pt"
+
+
+def test_a_checkpoint_is_found_by_its_step_and_never_outside_the_run(tmp_path: Path) -> None:
+    touch(tmp_path / "run" / "checkpoint_step_400.pt")
+    touch(tmp_path / "best_model.pt")
+    assert find_checkpoint(tmp_path / "run", "400").name == "checkpoint_step_400.pt"
+    for name in ("../best_model.pt", str(tmp_path / "best_model.pt"), "401", ""):
+        with pytest.raises(UserError, match="checkpoint_step_400"):
+            find_checkpoint(tmp_path / "run", name)
+
+
+# Time, order, search
+
+
+def test_time_at_work_adds_up_over_sessions_without_the_nights_between(tmp_path: Path) -> None:
+    write_events(tmp_path, start(time=1000.0), step(5) | {"time": 1010.0}, end(3, time=1020.0))
+    write_events(tmp_path, event("phase", 5000.0, phase="waiting"), event("phase", 5900.0, phase="waiting"))
+    write_events(tmp_path, start(time=6000.0, resumed_from=5), step(6) | {"time": 6007.0})
+    assert summarise(tmp_path).seconds == 27.0
+    write_events(tmp_path, start(time=9000.0), step(1) | {"time": 9001.0})
+    assert summarise(tmp_path).seconds == 1.0, "a fresh start begins anew"
+
+
+def test_what_a_run_began_with_is_known_in_later_sessions_too() -> None:
+    origin, rungs = {"run": "a", "checkpoint": "best_model.pt", "step": 5}, {"uniform": 4.0, "unigram": 3.0}
+    summary = fold(start(forked_from=origin, ladder=rungs), step(3), start(resumed_from=3, forked_from=None))
+    assert (summary.forked_from, summary.ladder) == (origin, rungs)
+    assert to_json(summary)["forked_from"] == origin
+    assert fold(start(forked_from=origin), start()).forked_from is None
+
+
+def some_runs() -> list[RunSummary]:
+    one = RunSummary("b-one", "finished", step=9, best_val_loss=2.0, corpus="Tale", preset="tiny", started=1.0)
+    two = RunSummary("a-two", "crashed", step=5, best_val_loss=None, corpus="news", started=2.0, note="warm rate")
+    three = RunSummary("c-three", "finished", step=7, best_val_loss=1.5, corpus="tale", started=None)
+    return [one, two, three]
+
+
+@pytest.mark.parametrize(
+    ("key", "order"), [("name", "abc"), ("loss", "cba"), ("step", "bca"), ("started", "abc"), ("corpus", "abc")]
+)
+def test_runs_in_another_order(key: str, order: str) -> None:
+    assert "".join(run.run[0] for run in sorted_runs(some_runs(), key)) == order
+
+
+def test_what_is_not_known_comes_last_in_both_directions() -> None:
+    assert [run.run[0] for run in sorted_runs(some_runs(), "loss", backwards=True)] == ["b", "c", "a"]
+    assert all(len(sorted_runs(some_runs(), key)) == 3 for key in SORT_KEYS)
+    with pytest.raises(UserError, match="'loss'"):
+        sorted_runs([], "los")
+
+
+@pytest.mark.parametrize(
+    ("text", "found"), [("", "bac"), ("tale", "bc"), ("FINISHED tale three", "c"), ("warm", "a"), ("nothing", "")]
+)
+def test_runs_are_found_by_the_words_of_their_facts(text: str, found: str) -> None:
+    assert "".join(run.run[0] for run in matching(some_runs(), text)) == found

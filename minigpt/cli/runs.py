@@ -1,4 +1,4 @@
-"""`minigpt runs list|show|watch|delete` and `minigpt control`."""
+"""`minigpt runs list|show|watch|rename|note|delete|verify|compare` and `minigpt control`."""
 
 from __future__ import annotations
 
@@ -11,87 +11,106 @@ import msgspec
 from minigpt.cli.common import workspace_of, write_json
 from minigpt.cli.main import say
 from minigpt.cli.progress import Careful, JsonLines, best_display
+from minigpt.cli.runs_compare import add_compare, run_compare
+from minigpt.cli.runs_show import print_list, print_run
 from minigpt.errors import JobFailed, UserError, printable
-from minigpt.jobs import follow, is_running, send_command, wait_for
-from minigpt.narration import duration, narrate, number, size
-from minigpt.runs import RunSummary, delete_run, find_run, list_runs, summarise, to_json
+from minigpt.jobs import EVENTS, EventReader, follow, is_running, send_command, wait_for
+from minigpt.narration import narrate, size
+from minigpt.notices import latest_cure
+from minigpt.runs import (
+    SORT_KEYS,
+    delete_run,
+    disk_use,
+    find_run,
+    list_runs,
+    matching,
+    note_of,
+    rename_run,
+    set_note,
+    sorted_runs,
+    summarise,
+    to_json,
+)
 
-CONTROLS = ("pause", "resume", "stop", "checkpoint", "evaluate", "sample", "set")
+CONTROLS = ("pause", "resume", "stop", "checkpoint", "evaluate", "sample", "set", "cure")
 ACKNOWLEDGEMENT_SECONDS = 60
+EXIT_NOT_REPRODUCED = 1
 
 
 def add_runs_arguments(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(dest="action", metavar="list|show|watch|delete", required=True)
+    actions = parser.add_subparsers(
+        dest="action", metavar="list|show|watch|rename|note|delete|verify|compare", required=True
+    )
     listing = actions.add_parser("list", help="every run, the newest first")
+    listing.add_argument("--sort", metavar="|".join(SORT_KEYS), default="started", help="the newest first, if left out")
+    listing.add_argument("--reverse", action="store_true", help="the other way round")
+    listing.add_argument(
+        "--filter",
+        metavar="TEXT",
+        default="",
+        help="only those with these words in name, state, preset, corpus or note",
+    )
     showing = actions.add_parser("show", help="one run: where it stands, its checkpoints and notices")
     watching = actions.add_parser("watch", help="follow a run as it trains")
     for action in (showing, watching):
         action.add_argument("name", nargs="?", metavar="RUN", help="default: the newest")
+    renaming = actions.add_parser("rename", help="give a run another name")
+    noting = actions.add_parser("note", help="write a note to a run, or show the one there is")
     deleting = actions.add_parser("delete", help="remove a run and all its checkpoints for good")
-    deleting.add_argument("name", metavar="RUN")
+    verifying = actions.add_parser(
+        "verify", help="repeat some steps of a run: do the same losses come out, bit for bit?"
+    )
+    for action in (renaming, noting, deleting, verifying):
+        action.add_argument("name", metavar="RUN")
+    renaming.add_argument("new_name", metavar="NAME")
+    noting.add_argument("text", nargs="?", help="the note, in place of the one before; '' removes it")
     deleting.add_argument("--yes", action="store_true", help="really do it")
-    for action in (listing, showing, watching, deleting):
+    verifying.add_argument(
+        "--from", dest="checkpoint", metavar="CHECKPOINT", help="default: the last that enough steps follow"
+    )
+    verifying.add_argument("--steps", type=_count, metavar="N", help="how many steps to repeat (default: 20)")
+    for action in (listing, showing, watching, renaming, noting, deleting, verifying):
         action.add_argument("--json", action="store_true", help="write JSON")
+    add_compare(actions)
 
 
 def run_runs(options: argparse.Namespace) -> int:
+    if options.action == "compare":
+        return run_compare(options)
     if options.action == "list":
-        return _list(list_runs(workspace_of(options)), options.json)
+        return _list(options)
     directory = find_run(workspace_of(options), options.name)
-    if options.action == "delete":
-        return _delete(directory, options.yes, options.json)
-    return _show(directory, options.json) if options.action == "show" else _watch(directory, options.json)
+    actions = {"show": _show, "watch": _watch, "rename": _rename, "note": _note, "delete": _delete, "verify": _verify}
+    return actions[options.action](directory, options)
 
 
-def _list(runs: list[RunSummary], as_json: bool) -> int:
-    if as_json:
-        write_json([to_json(run) for run in runs])
-        return 0
-    if not runs:
+def _count(text: str) -> int:
+    if not text.isdigit() or not int(text):
+        raise UserError(f"--steps takes a number of steps, 1 or more, not {text!r}.")
+    return int(text)
+
+
+def _list(options: argparse.Namespace) -> int:
+    runs = list_runs(workspace_of(options))
+    found = sorted_runs(matching(runs, options.filter), options.sort, options.reverse)
+    if options.json:
+        write_json([to_json(run) for run in found])
+    elif found:
+        print_list(found)
+    elif runs:
+        say(f"None of the {len(runs):,} runs has {options.filter!r} in its name, state, preset, corpus or note.")
+    else:
         say("There are no runs yet: start one with `minigpt train`.")
-        return 0
-    width = max(len(run.run) for run in runs)
-    print(f"{'run':<{width}}  {'state':<11}  {'step':>15}  {'best loss':>9}  {'parameters':>12}  corpus")
-    for run in runs:
-        step = f"{run.step:,}/{run.planned_steps:,}" if run.planned_steps else f"{run.step:,}"
-        parameters = f"{run.parameters:,}" if run.parameters else "-"
-        name = printable(run.run, single_line=True)
-        print(
-            f"{name:<{width}}  {run.state:<11}  {step:>15}  {number(run.best_val_loss):>9}  {parameters:>12}  "
-            f"{printable(run.corpus or '-')}"
-        )
     return 0
 
 
-def _show(directory: Path, as_json: bool) -> int:
-    run = summarise(directory)
-    if as_json:
-        write_json({**to_json(run), "evaluations": run.evaluations, "notices": run.notices, "files": run.saved_files()})
-        return 0
-    steps = f" of {run.planned_steps:,}" if run.planned_steps else ""
-    print(f"{printable(run.run, single_line=True)}: {run.state}, step {run.step:,}{steps}")
-    rows: dict[str, Any] = {
-        "preset": run.preset,
-        "corpus": run.corpus,
-        "parameters": run.parameters and f"{run.parameters:,}",
-        "device": run.device,
-        "best loss": run.best_val_loss and f"{run.best_val_loss:.4f} at step {run.best_step:,}",
-        "ended": run.reason,
-        "time": run.started and run.last_event_time and duration(run.last_event_time - run.started),
-    }
-    for name, value in rows.items():
-        if value:
-            print(f"  {name:<11} {printable(str(value))}")
-    print("  checkpoints")
-    for path in sorted(directory.glob("*.pt"), key=lambda path: path.stat().st_mtime):
-        print(f"    {printable(path.name, single_line=True):<32} {size(path.stat().st_size):>9}")
-    for event in run.notices[-5:]:
-        print(f"  {narrate(event)}")
+def _show(directory: Path, options: argparse.Namespace) -> int:
+    print_run(directory, options.json)
     return 0
 
 
-def _watch(directory: Path, as_json: bool) -> int:
-    display = Careful(JsonLines() if as_json else best_display())
+def _watch(directory: Path, options: argparse.Namespace) -> int:
+    display = Careful(JsonLines() if options.json else best_display())
     last: dict[str, Any] = {}
     try:
         for event in follow(directory):
@@ -104,42 +123,83 @@ def _watch(directory: Path, as_json: bool) -> int:
         display.close()
     if not last:
         raise UserError(f"The run {directory.name} has no events yet.")
-    if not as_json:
+    if not options.json:
         say(f"The run {directory.name} is {summarise(directory).state}.")
     return 0
 
 
-def _delete(directory: Path, confirmed: bool, as_json: bool) -> int:
-    name = directory.name
-    files = [path for path in directory.rglob("*") if path.is_file()]
-    freed = sum(path.stat().st_size for path in files)
-    told = f"the run {name} ({size(freed)} in {len(files)} file{'' if len(files) == 1 else 's'})"
-    if not confirmed:
+def _rename(directory: Path, options: argparse.Namespace) -> int:
+    renamed = rename_run(directory, options.new_name)
+    if options.json:
+        write_json({"run": renamed.name, "before": directory.name})
+    else:
+        say(f"The run {directory.name} is called {renamed.name} now.")
+    return 0
+
+
+def _note(directory: Path, options: argparse.Namespace) -> int:
+    if options.text is not None:
+        set_note(directory, options.text)
+    note = note_of(directory)
+    if options.json:
+        write_json({"run": directory.name, "note": note})
+    elif options.text is None and note:
+        print(printable(note))
+    else:
+        said = "has this note now" if note else "has no note"
+        say(f"The run {directory.name} {said}{f': {note}' if note else ''}.")
+    return 0
+
+
+def _delete(directory: Path, options: argparse.Namespace) -> int:
+    name, freed = directory.name, disk_use(directory)
+    count = sum(path.is_file() for path in directory.rglob("*"))
+    told = f"the run {name} ({size(freed)} in {count} file{'' if count == 1 else 's'})"
+    if not options.yes:
         raise UserError(f"Nothing was deleted. To remove {told}, for good, repeat the command with --yes.")
     delete_run(directory)
-    if as_json:
+    if options.json:
         write_json({"deleted": name, "bytes": freed})
     else:
         say(f"Deleted {told}.")
     return 0
 
 
+def _verify(directory: Path, options: argparse.Namespace) -> int:
+    # Torch takes its second to load, and the other actions need none.
+    from minigpt.training.verify import DEFAULT_STEPS, verify
+
+    found = verify(workspace_of(options), directory, options.checkpoint, options.steps or DEFAULT_STEPS, say)
+    if options.json:
+        write_json({**msgspec.structs.asdict(found), "comparable": found.comparable, "message": found.in_words()})
+    else:
+        print(found.in_words())
+    return 0 if found.reproduced else EXIT_NOT_REPRODUCED
+
+
 def add_control_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run_name", metavar="RUN")
-    parser.add_argument("action", choices=CONTROLS, metavar="|".join(CONTROLS))
+    parser.add_argument(
+        "action",
+        choices=CONTROLS,
+        metavar="|".join(CONTROLS),
+        help="cure does what the run's latest notice advises, where that is something it can do",
+    )
     parser.add_argument("values", nargs="*", metavar="NAME=VALUE", help="for set: lr_scale=0.5; for sample: prompt=...")
     parser.add_argument("--json", action="store_true", help="write the acknowledgement as JSON")
 
 
 def run_control(options: argparse.Namespace) -> int:
     directory = find_run(workspace_of(options), options.run_name)
-    arguments = dict(_assignment(text) for text in options.values)
+    command, arguments = options.action, dict(_assignment(text) for text in options.values)
+    if command == "cure":
+        command, arguments = _cure(directory)
     if not is_running(directory):
         raise UserError(
             f"The run {directory.name} is not training now ({summarise(directory).state}), so nothing would obey: "
             f"go on with it by `minigpt train --resume {directory.name}`."
         )
-    answer = wait_for(directory, send_command(directory, options.action, arguments), ACKNOWLEDGEMENT_SECONDS)
+    answer = wait_for(directory, send_command(directory, command, arguments), ACKNOWLEDGEMENT_SECONDS)
     if answer is None:
         raise JobFailed(
             f"The run {directory.name} has not answered within {ACKNOWLEDGEMENT_SECONDS} s: it may be in a long step, "
@@ -150,8 +210,35 @@ def run_control(options: argparse.Namespace) -> int:
     elif answer.get("done"):
         say(narrate(answer) or "")
     if not answer.get("done"):
-        raise UserError(f"{options.action} was not done: {answer.get('why')}.")
+        raise UserError(f"{command} was not done: {answer.get('why')}.")
     return 0
+
+
+def _cure(directory: Path) -> tuple[str, dict[str, Any]]:
+    """Return the command, with its arguments, that the run's latest notice advises; raises UserError without one."""
+    name = printable(directory.name, single_line=True)
+    events: list[dict[str, Any]] = []
+    with EventReader(directory / EVENTS) as reader:
+        while not reader.at_end:
+            # What was advised before a resumption is not to be done after it.
+            for event in reader.poll_outline():
+                events = [] if event.get("type") == "start" else events
+                if event.get("type") in ("notice", "command"):
+                    events.append(event)
+    cure = latest_cure(events)
+    if cure is None:
+        raise UserError(f"No notice of the run {name} waits for a cure: `minigpt runs show {name}` has the notices.")
+    label = printable(str(cure["label"]), single_line=True)
+    if "command" not in cure:
+        changes = " ".join(
+            f"--set {key}={msgspec.json.encode(value).decode()}" for key, value in cure["settings"].items()
+        )
+        raise UserError(
+            f"The cure ({label}) needs other settings than this run can take on: start a new one from its weights with "
+            f"`minigpt train --fork {name} {printable(changes, single_line=True)}`."
+        )
+    say(f"{label[0].upper()}{label[1:]}.")
+    return str(cure["command"]), dict(cure["args"])
 
 
 def _assignment(text: str) -> tuple[str, Any]:

@@ -17,7 +17,7 @@ from minigpt.config import Config
 from minigpt.errors import UserError, printable
 from minigpt.narration import duration, size
 from minigpt.presets import DEFAULT_PRESET, load_preset, read_file, unusual, with_values
-from minigpt.runs import RunSummary, find_run, new_run_name, summarise
+from minigpt.runs import CONFIG, RunSummary, find_run, fork_name, new_run_name, summarise
 from minigpt.start import start
 from minigpt.text.texts import find_corpora, joint_name
 from minigpt.training.turns import EXIT_INTERRUPTED, Turn, Withdrawn
@@ -25,6 +25,7 @@ from minigpt.workspace import Workspace
 
 if TYPE_CHECKING:
     from minigpt.training.dryrun import Portion
+    from minigpt.training.forking import Origin
     from minigpt.training.session import Session
 
 Say = Callable[[str], None]
@@ -43,6 +44,12 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
         const="",
         metavar="RUN|FILE",
         help="go on with a run or checkpoint (alone: the last interrupted run); --epochs N or --steps N lengthens it",
+    )
+    source.add_argument(
+        "--fork",
+        metavar="RUN[:CHECKPOINT]|FILE",
+        help="start a new run that begins with the weights of a checkpoint (default: the run's best), with the run's "
+        "settings but for those given here",
     )
     parser.add_argument("--run", metavar="NAME", help="the new run's name")
     parser.add_argument("--dry-run", action="store_true", help="do everything but train: sizes, memory, time")
@@ -76,7 +83,7 @@ def _train_in_turn(options: argparse.Namespace, workspace: Workspace, tell: Say)
     config = None
     if options.resume is None:
         config, preset = _configuration(options, workspace)
-        name = _name_of(workspace, config, preset)
+        name = _name_of(options, workspace, config, preset)
         run = options.run = options.run or name
     else:
         _new_end(options)
@@ -110,17 +117,44 @@ def _begin(options: argparse.Namespace, workspace: Workspace, tell: Say, turn: T
     else:
         for warning in unusual(config):
             tell(f"Note: {warning}")
-        session = Session.new(workspace, config, preset=preset, run=options.run, say=tell)
+        origin = _origin(options, workspace, tell) if options.fork is not None else None
+        session = Session.new(workspace, config, preset=preset, run=options.run, origin=origin, say=tell)
     if options.dry_run:
         return _dry_run(session, options.json)
     return _train(session, options, turn)
 
 
+def _origin(options: argparse.Namespace, workspace: Workspace, tell: Say) -> Origin:
+    """Return what a fork begins with, and say which checkpoint that is."""
+    from minigpt.training.forking import Origin
+    from minigpt.training.resuming import checkpoint_to_fork
+
+    origin = Origin.open(checkpoint_to_fork(workspace, options.fork))
+    tell(f"Beginning with the weights of {origin.path.name} of {origin.name}, from step {origin.checkpoint.step:,}.")
+    return origin
+
+
 def _configuration(options: argparse.Namespace, workspace: Workspace) -> tuple[Config, str]:
+    if options.fork is not None:
+        return _forked_configuration(options, workspace)
     if options.config is not None:
         return _with_one_text(read_file(options.config), options), options.config.stem
     preset = options.preset or DEFAULT_PRESET
     return _with_one_text(load_preset(preset, workspace), options), preset
+
+
+def _forked_configuration(options: argparse.Namespace, workspace: Workspace) -> tuple[Config, str]:
+    """Return the settings of the run that is forked, with the command line's, and its preset."""
+    from minigpt.training.resuming import checkpoint_to_fork, recorded_preset
+
+    path = checkpoint_to_fork(workspace, options.fork)
+    file = path.parent / CONFIG
+    if file.is_file():
+        return _with_one_text(read_file(file), options), recorded_preset(path.parent)
+    # A checkpoint that was copied away knows its own settings.
+    from minigpt.model.checkpoint import load
+
+    return _with_one_text(load(path).config, options), ""
 
 
 def _with_one_text(config: Config, options: argparse.Namespace) -> Config:
@@ -145,8 +179,8 @@ def _new_end(options: argparse.Namespace) -> dict[str, int | None]:
     if other or options.run:
         raise UserError(
             f"--resume goes on with the run's own settings, and {other[0] if other else '--run'} would change them: "
-            "leave it out, or start a new run from the same settings with "
-            "`minigpt train --config checkpoints/RUN/config.toml` and your changes."
+            "leave it out, or start a new run with your changes, from its weights with `minigpt train --fork RUN` or "
+            "anew with `minigpt train --config checkpoints/RUN/config.toml`."
         )
     training = with_given(Config(), options).training
     return {"epochs": training.max_epochs, "steps": training.max_steps}
@@ -275,7 +309,7 @@ def _detach(options: argparse.Namespace, workspace: Workspace) -> int:
         run = run_to_resume(workspace, options.resume or None).name
     else:
         config, preset = _configuration(options, workspace)
-        run = options.run or _name_of(workspace, config, preset)
+        run = options.run or _name_of(options, workspace, config, preset)
         arguments += [] if options.run else ["--run", run]
     started = start(workspace, run, arguments)
     while started.outcome() is None:
@@ -286,5 +320,9 @@ def _detach(options: argparse.Namespace, workspace: Workspace) -> int:
     return 0
 
 
-def _name_of(workspace: Workspace, config: Config, preset: str) -> str:
+def _name_of(options: argparse.Namespace, workspace: Workspace, config: Config, preset: str) -> str:
+    if options.fork is not None:
+        from minigpt.training.resuming import checkpoint_to_fork, run_of
+
+        return fork_name(workspace, run_of(checkpoint_to_fork(workspace, options.fork)))
     return new_run_name(workspace, f"{preset}-{joint_name(find_corpora(workspace, config))}")

@@ -9,7 +9,15 @@ from typing import Any
 
 from minigpt.errors import UserError
 from minigpt.jobs import EVENTS, EventReader, is_running
-from minigpt.runs import CONFIG, find_run, list_runs, new_run_name, resume_checkpoint
+from minigpt.runs import (
+    CONFIG,
+    best_checkpoint,
+    find_checkpoint,
+    find_run,
+    list_runs,
+    new_run_name,
+    resume_checkpoint,
+)
 from minigpt.training.turns import Turn
 from minigpt.workspace import Workspace
 
@@ -39,7 +47,7 @@ def run_to_resume(workspace: Workspace, target: str | None, turn: Turn | None = 
 
 
 def is_file(target: str) -> bool:
-    """Whether what is to be resumed is named by a checkpoint file, rather than by its run."""
+    """Whether what is to be resumed, or begun from, is a checkpoint file rather than a run."""
     return target.endswith(".pt") or Path(target).is_file()
 
 
@@ -69,6 +77,30 @@ def directory_to_go_on_in(workspace: Workspace, path: Path, step: int, say: Call
     own = workspace.run_directory(new_run_name(workspace, stem))
     say(f"Going on from step {step:,} in a new run, {own.name}: {directory.name} stays as it is.")
     return own
+
+
+def checkpoint_to_fork(workspace: Workspace, target: str) -> Path:
+    """Return the checkpoint that RUN, RUN:CHECKPOINT or a file's name means; a run alone means its best one.
+
+    Raises UserError where there is none.
+    """
+    run, colon, name = target.partition(":")
+    if (is_file(target) and not colon) or Path(target).is_file():
+        return Path(target).expanduser().absolute()
+    directory = find_run(workspace, run)
+    if colon:
+        return find_checkpoint(directory, name)
+    checkpoint = best_checkpoint(directory)
+    if checkpoint is None:
+        raise UserError(
+            f"The run {directory.name} has no checkpoint to begin from: start anew with {fork_command(directory)}."
+        )
+    return checkpoint
+
+
+def run_of(path: Path) -> str:
+    """Return the name of the run that a checkpoint is of, or the file's own where it lies in no run's folder."""
+    return path.parent.name if (path.parent / CONFIG).is_file() else path.stem
 
 
 def fork_command(directory: Path) -> str:

@@ -19,22 +19,24 @@ from minigpt.config import Config
 from minigpt.device import Device, choose, tune_process
 from minigpt.errors import UserError
 from minigpt.jobs import RunLock
-from minigpt.model.checkpoint import Checkpoint, load
+from minigpt.model.checkpoint import BEST, Checkpoint, load
 from minigpt.model.gpt import GPT, GPTConfig
 from minigpt.narration import size
 from minigpt.presets import to_toml
 from minigpt.readings import free_disk
-from minigpt.runs import CONFIG, new_run_name
+from minigpt.runs import CONFIG, fork_name, new_run_name
 from minigpt.text.mixture import remarks
 from minigpt.text.storage import write_file
 from minigpt.text.texts import gather
 from minigpt.training.controls import StopSignals, acknowledged_sets
+from minigpt.training.diagnosis.doctor import start_extras
+from minigpt.training.forking import Origin
 from minigpt.training.material import require_unchanged, resolved, told_corpora, training_text
 from minigpt.training.optimizer import warmup_of
 from minigpt.training.plan import Plan, make_plan, start_fields
 from minigpt.training.recorder import Listener, Recorder
 from minigpt.training.resuming import acknowledgements, checkpoint_to_resume, directory_to_go_on_in, recorded_preset
-from minigpt.training.state import Progress, environment, restore
+from minigpt.training.state import Progress, environment, environment_changes, restore
 from minigpt.training.trainer import Trainer, TrainingText
 from minigpt.training.turns import Turn
 from minigpt.workspace import Workspace
@@ -61,36 +63,53 @@ class Session:
     directory: Path
     preset: str = ""
     resumed: Checkpoint | None = None
+    origin: Origin | None = None
     notices: list[tuple[str, str]] = field(default_factory=list)
     lengthened: bool = False
 
     @classmethod
     def new(
-        cls, workspace: Workspace, config: Config, *, preset: str = "", run: str | None = None, say: Say = print
+        cls,
+        workspace: Workspace,
+        config: Config,
+        *,
+        preset: str = "",
+        run: str | None = None,
+        origin: Origin | None = None,
+        say: Say = print,
     ) -> Session:
-        """Prepare text, network and plan of a new run; raises UserError for whatever cannot work."""
+        """Prepare text, network and plan of a new run; raises UserError for whatever cannot work.
+
+        A fork begins with the weights and the tokenizer of its `origin`, and with nothing else of it.
+        """
         workspace.require_writable()
+        if origin is not None:
+            origin.require_fitting(config)
         if run is not None and (workspace.run_directory(run) / CONFIG).exists():
             raise UserError(
                 f"There is a run {run!r} already: choose another --run name, or go on with it by --resume {run}."
             )
-        texts = gather(workspace, told_corpora(workspace, config, say), config)
+        tokenizer = None if origin is None else origin.checkpoint.tokenizer
+        texts = gather(workspace, told_corpora(workspace, config, say), config, tokenizer)
         for note in texts.notes:
             say(note)
         settings = config.training
         device = choose(settings.device, settings.precision, settings.threads)
         tune_process(device)
         torch.manual_seed(settings.seed)
-        shape = GPTConfig.from_settings(config.model, texts.tokenizer.vocab_size)
+        shape = origin.shape(config) if origin else GPTConfig.from_settings(config.model, texts.tokenizer.vocab_size)
         config = resolved(workspace, config, texts, shape)
         windows = texts.windows(config, shape.max_seq_len)
         plan = make_plan(config, shape, windows.count, device)
         text = training_text(texts, config, windows, plan)
-        model = GPT(shape).to(device.kind)
+        model = origin.network(shape, device.kind) if origin else GPT(shape).to(device.kind)
         loss_scale = FP16_LOSS_SCALE if device.precision == "float16" else 1.0
-        directory = workspace.run_directory(run or new_run_name(workspace, f"{preset or 'custom'}-{texts.name}"))
+        if run is None:
+            own = f"{preset or 'custom'}-{texts.name}"
+            run = fork_name(workspace, origin.name) if origin else new_run_name(workspace, own)
+        directory = workspace.run_directory(run)
         progress = Progress(last_step=plan.steps, loss_scale=loss_scale)
-        return cls(workspace, config, device, text, model, plan, progress, directory, preset)
+        return cls(workspace, config, device, text, model, plan, progress, directory, preset, origin=origin)
 
     @classmethod
     def resume(
@@ -120,6 +139,22 @@ class Session:
             return cls._resume(workspace, checkpoint, directory, epochs, steps, say)
         except (KeyError, msgspec.ValidationError) as error:
             raise UserError(f"{path} is damaged ({error}): choose another checkpoint of the run.") from error
+
+    @classmethod
+    def replay(cls, workspace: Workspace, path: Path, directory: Path, say: Say = print) -> Session:
+        """Prepare to repeat, in a directory of its own, what a run did after one of its checkpoints. Raises UserError.
+
+        Nothing of the run's own directory is touched.
+        """
+        checkpoint = load(path)
+        if not checkpoint.training:
+            raise UserError(f"{path} has weights but no optimizer state: no training that followed can be repeated.")
+        try:
+            session = cls._resume(workspace, checkpoint, path.parent, None, None, say)
+        except (KeyError, msgspec.ValidationError) as error:
+            raise UserError(f"{path} is damaged ({error}): choose another checkpoint of the run.") from error
+        session.directory = directory
+        return session
 
     @classmethod
     def _resume(
@@ -238,6 +273,9 @@ class Session:
                 "patience have no effect: raise corpus.validation_fraction, or add text.",
             )
         self._warn_about_disk(recorder)
+        if self.origin is not None:
+            # A fork's first weights are trained, and what comes may be worse.
+            trainer.save(BEST)
         return trainer.fit()
 
     def trainer(self, recorder: Recorder) -> Trainer:
@@ -268,16 +306,16 @@ class Session:
             "precision": self.device.precision,
             "vocab_size": self.model.config.vocab_size,
             "resumed_from": self.resumed.step if self.resumed else None,
+            "forked_from": self.origin.as_fields() if self.origin else None,
             "environment": environment(trainer),
+            **start_extras(trainer),
             **_process(),
             **start_fields(plan),
         }
 
     def _compare_environment(self, trainer: Trainer) -> None:
         assert self.resumed is not None
-        before, now = self.resumed.training["environment"], environment(trainer)
-        different = [f"{key} was {before.get(key)}, is {now[key]}" for key in now if before.get(key) != now[key]]
-        different = [text for text in different if not text.startswith("memory")]
+        different = environment_changes(self.resumed.training["environment"], environment(trainer))
         if different:
             trainer.recorder.notice(
                 "info",
@@ -287,14 +325,16 @@ class Session:
             )
 
     def _warn_about_disk(self, recorder: Recorder) -> None:
-        needed = self.checkpoint_bytes() * (2 * self.config.training.keep_last + 3)
+        settings = self.config.training
+        for_good = self.progress.last_step // settings.keep_every if settings.keep_every else 0
+        needed = self.checkpoint_bytes() * (2 * settings.keep_last + 3 + for_good)
         free = free_disk(self.directory)
         if free < needed:
             recorder.notice(
                 "warning",
                 "disk-nearly-full",
                 f"The run's checkpoints may take {size(needed)} and {size(free)} are free in {self.directory}: "
-                "make room, or lower training.keep_last.",
+                f"make room, or {'raise training.keep_every' if for_good else 'lower training.keep_last'}.",
             )
 
     def checkpoint_bytes(self) -> int:

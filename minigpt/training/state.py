@@ -76,6 +76,15 @@ def environment(trainer: Trainer) -> dict[str, Any]:
     return {**describe(trainer.device), "torch": str(torch.__version__), "world_size": 1}
 
 
+def environment_changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Return what of two environments differs and may change digits, in words: "torch was 2.6, is 2.7"."""
+    return [
+        f"{key} was {before.get(key)}, is {now[key]}"
+        for key in now
+        if before.get(key) != now[key] and not key.startswith("memory")
+    ]
+
+
 def restore(trainer: Trainer, state: dict[str, Any]) -> None:
     """Take optimizer, random states and changed limits from a checkpoint; weights and progress are there already."""
     trainer.optimizer.load_state_dict(state["optimizer"])
@@ -85,11 +94,16 @@ def restore(trainer: Trainer, state: dict[str, Any]) -> None:
     trainer.settings = msgspec.structs.replace(trainer.settings, **state["limits"])
 
 
-def remove_old_checkpoints(directory: Path, keep_last: int) -> None:
-    """Remove all but the newest step and epoch checkpoints."""
+def remove_old_checkpoints(directory: Path, keep_last: int, keep_every: int | None = None) -> None:
+    """Remove all but the newest step and epoch checkpoints, and those of every `keep_every` steps.
+
+    The best, the final and the interrupted one have other names, and stay.
+    """
     for pattern in (STEP, EPOCH):
         prefix = pattern.partition("{}")[0]
         numbered = [(path.stem.removeprefix(prefix), path) for path in directory.glob(prefix + "*.pt")]
         files = sorted((int(number), path) for number, path in numbered if number.isdigit())
-        for _, path in files[:-keep_last]:
+        for number, path in files[:-keep_last]:
+            if pattern == STEP and keep_every and number % keep_every == 0:
+                continue
             path.unlink(missing_ok=True)

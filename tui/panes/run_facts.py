@@ -1,4 +1,4 @@
-"""What the Runs pane shows of a run: its row, its facts, its files and notices."""
+"""What the Runs pane shows of one run: its facts, its checkpoints and its last notices."""
 
 from __future__ import annotations
 
@@ -10,106 +10,104 @@ from textual.content import Content
 
 from minigpt.errors import printable
 from minigpt.narration import duration, narrate, number, size
-from minigpt.runs import LIVE_STATES, RunSummary
-from tui.figures import STATE_SIGNS, short
+from minigpt.post_mortem import why
+from minigpt.runs import LIVE_STATES, CheckpointFile, RunSummary, checkpoints_of
+from tui.runs.roster import age, state_cell
 from tui.widgets.browser import details
-from tui.widgets.listing import MUTED, Cell, Row
+from tui.widgets.listing import MUTED
 
 NOTICES = 5
-_STYLES = {"success": "$text-success", "warning": "$text-warning", "error": "$text-error"}
 _ADVICE = {
-    "finished": "c talks to it.",
+    "finished": "c talks to it; f begins a new run from it.",
     "interrupted": "It was stopped and everything is saved: r goes on where it stopped.",
     "failed": "It gave up; the last notice says why. r tries to go on from its last checkpoint.",
     "crashed": "Its process ended without a word (killed, no memory, power cut). r goes on from its last checkpoint.",
-    "imported": "A model from elsewhere. c talks to it.",
+    "imported": "A model from elsewhere. c talks to it; f trains it on a text of yours.",
     "empty": "Nothing was recorded here yet. If nothing starts, d removes it.",
 }
+_STYLES = {"error": "$text-error", "warning": "$text-warning"}
 
 
 @dataclass(frozen=True)
-class CheckpointFile:
-    """A checkpoint on disk; the step it was saved at, where the history tells it."""
+class Saved:
+    """A checkpoint on disk, and when it was written (Unix seconds)."""
 
-    name: str
-    bytes: int
+    file: CheckpointFile
     modified: float
-    step: int | None
 
 
 @dataclass(frozen=True)
 class RunFiles:
-    """The checkpoints of a run, the newest first."""
+    """What has to be looked for in a run's folder: its checkpoints, the furthest first, and why it ended."""
 
     run: str
-    files: tuple[CheckpointFile, ...] = ()
+    files: tuple[Saved, ...] = ()
+    why: str = ""
     looked: bool = False
+
+    @property
+    def bytes(self) -> int:
+        return sum(saved.file.bytes for saved in self.files)
 
 
 def look_for_files(directory: Path, summary: RunSummary) -> RunFiles:
-    """Return the run's checkpoints; those that vanish meanwhile are left out."""
-    steps = {Path(event["path"]).name: event["step"] for event in summary.saved_files()}
+    """Return what lies in a run's folder; checkpoints that vanish meanwhile are left out."""
     found = []
-    for path in directory.glob("*.pt"):
+    for file in checkpoints_of(directory, summary):
         try:
-            status = path.stat()
+            found.append(Saved(file, (directory / file.name).stat().st_mtime))
         except OSError:
             continue
-        found.append(CheckpointFile(path.name, status.st_size, status.st_mtime, steps.get(path.name)))
-    found.sort(key=lambda file: file.modified, reverse=True)
-    return RunFiles(summary.run, tuple(found), looked=True)
+    return RunFiles(summary.run, tuple(reversed(found)), why(directory, summary) or "", looked=True)
 
 
-def row_of(summary: RunSummary, now: float) -> Row:
-    """Return a run's line in the list."""
-    planned = f"/{summary.planned_steps:,}" if summary.planned_steps else ""
-    step = f"{summary.step:,}{planned}" if summary.step or planned else "-"
-    cells = (
-        Cell(summary.run, "bold"),
-        Cell(*_state(summary.state)),
-        Cell(step),
-        Cell(number(summary.best_val_loss)),
-        Cell(short(summary.parameters) if summary.parameters else "-"),
-        Cell(summary.corpus or "-"),
-        Cell(age(summary.last_event_time, now), MUTED),
-    )
-    return Row(summary.run, cells)
-
-
-def _state(state: str) -> tuple[str, str]:
-    sign, colour = STATE_SIGNS.get(state, ("·", ""))
-    return f"{sign} {state}", _STYLES.get(colour, MUTED)
-
-
-def age(then: float | None, now: float) -> str:
-    """Return how long ago something was, in one unit, so that it seldom changes: "now", "3 min", "5 d"."""
-    if then is None:
-        return "-"
-    seconds = now - then
-    return "now" if seconds < 60 else " ".join(duration(seconds).split()[:2])
-
-
-def facts_of(summary: RunSummary, now: float) -> Content:
+def facts_of(summary: RunSummary, files: RunFiles, now: float) -> Content:
     """Return how a run stands, and what can be done with it."""
-    state, style = _state(summary.state)
+    state, style = state_cell(summary.state)
     step = _of(f"{summary.step:,}", f"{summary.planned_steps:,}" if summary.planned_steps else "")
     if summary.epoch:
         step += f" (epoch {_of(number(summary.epoch, 2), number(summary.planned_epochs, 2))})"
     size_of_model = f"{summary.parameters:,} parameters" if summary.parameters else ""
     speed = f"{summary.tokens_per_s:,.0f} tokens/s" if summary.tokens_per_s else ""
     pairs = [
+        ("note", summary.note),
+        ("begun with", _origin(summary)),
         ("step", step),
         ("best loss", _best(summary)),
         ("model", _joined(summary.preset, size_of_model)),
         ("corpus", summary.corpus or ""),
         ("device", _joined(summary.device, speed)),
         ("time", _joined(_lasted(summary), _ago(summary.last_event_time, now))),
+        ("saved", _saved(summary, files)),
         ("ended", summary.reason or ""),
     ]
-    told = _ADVICE.get(summary.state, "It is at work: Enter shows it in the Train pane.")
-    advice = [Content.styled(told, MUTED)] if summary.state in _ADVICE or summary.state in LIVE_STATES else []
+    told = _advice(summary, files)
+    known = summary.state in _ADVICE or summary.state in LIVE_STATES
+    advice = [Content.styled(printable(told), MUTED)] if known else []
     heading = details(summary.run, [])
     return Content("\n").join([heading, Content.styled(state, style), *advice, details("", pairs)])
+
+
+def _advice(summary: RunSummary, files: RunFiles) -> str:
+    """Return what the state means and what can be done."""
+    told = _ADVICE.get(summary.state, "It is at work: Enter shows it in the Train pane.")
+    if summary.state not in ("failed", "crashed", "interrupted") or not files.looked:
+        return told
+    if not files.files:
+        why = files.why or ("The last notice says why it gave up." if summary.state == "failed" else "It ended early.")
+        return f"{why} It saved no checkpoint, so there is nothing to go on from."
+    return f"{files.why} The key r does that." if files.why else told
+
+
+def notices_of(summary: RunSummary) -> Content:
+    """Return the last things worth a notice, the newest first."""
+    if not summary.notices:
+        return Content("")
+    lines = [Content.styled("Last notices", "bold")]
+    for event in reversed(summary.notices[-NOTICES:]):
+        style, told = _STYLES.get(str(event.get("severity")), ""), narrate(event) or ""
+        lines.append(Content.styled(told, style) if style else Content(told))
+    return Content("\n").join(lines)
 
 
 def _of(done: str, planned: str) -> str:
@@ -136,28 +134,20 @@ def _ago(then: float | None, now: float) -> str:
 
 
 def _lasted(summary: RunSummary) -> str:
-    if summary.started is None or summary.last_event_time is None or summary.last_event_time < summary.started:
+    return f"{duration(summary.seconds)} at work" if summary.started is not None else ""
+
+
+def _origin(summary: RunSummary) -> str:
+    """Return whose weights a fork began with."""
+    told = summary.forked_from or {}
+    checkpoint = f", {told['checkpoint']}" if told.get("checkpoint") else ""
+    return f"the weights of {told['run']}{checkpoint}" if told.get("run") else ""
+
+
+def _saved(summary: RunSummary, files: RunFiles) -> str:
+    if not files.looked:
         return ""
-    since = " since it resumed" if summary.resumed_from else ""
-    return f"{duration(summary.last_event_time - summary.started)}{since}"
-
-
-def files_of(files: RunFiles, summary: RunSummary, now: float) -> Content:
-    """Return a run's checkpoints with sizes and steps, and the last notices."""
-    lines = []
-    if files.files:
-        lines.append(Content.styled("Checkpoints", "bold"))
-        width = max(len(file.name) for file in files.files)
-        for file in files.files:
-            step = "" if file.step is None else f"step {file.step:,}"
-            told = f"{size(file.bytes):>8}  {step:<12}  {age(file.modified, now)}"
-            lines.append(Content(f"{printable(file.name, single_line=True):<{width}}  ") + Content.styled(told, MUTED))
-    elif files.looked:
-        lines.append(Content.styled("No checkpoints.", MUTED))
-    if summary.notices:
-        lines += [Content(""), Content.styled("Last notices", "bold")]
-        for event in reversed(summary.notices[-NOTICES:]):
-            style = {"error": "$text-error", "warning": "$text-warning"}.get(str(event.get("severity")), "")
-            told = narrate(event) or ""
-            lines.append(Content.styled(told, style) if style else Content(told))
-    return Content("\n").join(lines)
+    count = len(files.files)
+    told = f"{count} checkpoint{'' if count == 1 else 's'}, {size(files.bytes)}" if count else "no checkpoint yet"
+    whole = size(summary.disk_bytes or 0)
+    return f"{told} of {whole} on disk" if count and whole != size(files.bytes) else told

@@ -1,156 +1,230 @@
-"""The Runs pane: every run of the workspace, how it stands, and what can be done with it."""
+"""The Runs pane: every run of the workspace, how it stands, and what can be done with it and its checkpoints."""
 
 from __future__ import annotations
 
 import time
 from functools import partial
-from pathlib import Path
 from typing import ClassVar
 
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
+from textual.containers import Container
 from textual.content import Content
+from textual.events import DescendantFocus
 from textual.timer import Timer
-from textual.worker import Worker, WorkerState
+from textual.widgets import Input
 
-from minigpt.errors import UserError, printable
-from minigpt.narration import size
-from minigpt.runs import LIVE_STATES, RunCache, RunSummary, best_checkpoint, delete_run
-from minigpt.workspace import Workspace
+from minigpt.errors import printable
+from minigpt.runs import BEST, FINAL, RunSummary
+from tui.corpora.children import in_thread
 from tui.panes.pane import Pane
-from tui.panes.run_facts import RunFiles, facts_of, files_of, look_for_files, row_of
-from tui.widgets.browser import Browser
-from tui.widgets.dialogs import confirm
-from tui.widgets.listing import Column, Listing
+from tui.panes.run_facts import RunFiles, Saved, facts_of, look_for_files, notices_of
+from tui.runs.checkpoints import CheckpointTable
+from tui.runs.desk import Replay, RunDesk
+from tui.runs.keys import HELP, KEYS, OF_RUNS
+from tui.runs.onward import Onward
+from tui.runs.replaying import replay
+from tui.runs.roster import Roster
+from tui.runs.table import RunTable
+from tui.widgets.browser import Details
+from tui.widgets.listing import Listing, Row
 
-HELP = """\
-A **run** is one training with all that belongs to it: settings, history, checkpoints.
-
-- **Enter** or **w** shows the run in the Train pane; one that is at work goes on whether you watch or not.
-- **c** talks to its best checkpoint. **r** goes on with a run that was stopped or broke off.
-- **d** deletes it with all its files, after asking.
-"""
-COLUMNS = (
-    Column("run", flexible=True, widest=48),
-    Column("state"),
-    Column("step", right=True, widest=21),
-    Column("best loss", right=True, widest=9),
-    Column("parameters", right=True, rank=3),
-    Column("corpus", widest=20, rank=2),
-    Column("age", right=True, rank=1),
-)
 EXPLAIN = (
-    "All runs, the newest first. The best loss is the lowest one on text kept aside: lower is better, but only runs on "
-    "the same text with the same tokenizer compare.",
-    "How the run stands, its checkpoints (each is a whole model in one file), and the last things worth a notice.",
+    "All runs. The best loss is the lowest one on text kept aside: lower is better, but only runs on the same text "
+    "with the same tokenizer compare. The arrow says by which column they are in order; s takes the next."
 )
+EXPLAIN_DETAILS = "How the run stands, what can be done with it, and the last things worth a notice."
 EMPTY = "There are no runs yet. Go to Train (key 1) and press s: the preset and the text are chosen already."
+NOTHING_FOUND = "No run has these words in its name, state, preset, corpus or note. Esc shows all again."
+HINTS = "/ filters  s sorts  m compares"
 REFRESH_SECONDS = 3.0
+# With hundreds of runs they are asked for less often: on a CPU run the processor is the trainer's.
+LARGEST_SHARE = 0.01
+
+
+class Words(Input):
+    """The words that runs are to have."""
+
+    explain = "Words that a run is to have in its name, state, preset, corpus or note. Enter keeps them, Esc ends it."
 
 
 class RunsPane(Pane):
-    """A table of runs that follows those at work while it is shown."""
+    """A table of runs that follows those at work while it is shown, and the checkpoints of the one under the cursor."""
 
     TITLE = "Runs"
     HELP = HELP
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter,w", "watch", "Watch", id="runs.watch", tooltip="Show this run in the Train pane"),
-        Binding("c", "chat", "Chat", id="runs.chat", tooltip="Talk to the run's best checkpoint"),
-        Binding("r", "resume", "Resume", id="runs.resume", tooltip="Go on with a run that was stopped or broke off"),
-        Binding("d", "delete", "Delete", id="runs.delete", tooltip="Delete the run and all its files, after asking"),
-    ]
+    # The size classes are the screen's, which scoped rules do not see.
+    SCOPED_CSS = False
+    DEFAULT_CSS = """
+    RunsPane {
+        layout: vertical;
+        & > Words { display: none; margin: 0 1; background: $boost; }
+        &.-filtering > Words { display: block; }
+        & > RunTable { height: 2fr; min-height: 3; }
+        & > .one { height: 3fr; }
+        & CheckpointTable { display: none; height: 1fr; width: 1fr; }
+        & Details { height: 1fr; width: 1fr; }
+        &.-inside CheckpointTable { display: block; }
+        &.-inside Details { display: none; }
+    }
+    .-short RunsPane > .one { height: 2fr; }
+    .-normal RunsPane > .one, .-wide RunsPane > .one { layout: horizontal; }
+    .-normal RunsPane CheckpointTable, .-wide RunsPane CheckpointTable { display: block; }
+    .-normal RunsPane Details, .-wide RunsPane Details { display: block; layout: vertical; }
+    .-normal RunsPane Details > .facts { width: 1fr; }
+    .-normal RunsPane Details > .more { width: 1fr; margin: 1 0 0 0; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [*KEYS]
 
-    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
+    def __init__(self, *, id: str | None = None, classes: str | None = None, verifier: Replay | None = None) -> None:
         super().__init__(id=id, classes=classes)
         self.runs: dict[str, RunSummary] = {}
         self.files = RunFiles("")
-        self.browser = Browser(COLUMNS, "runs", "Looking …", EXPLAIN)
-        self._cache: RunCache | None = None
+        self.listing = RunTable("Looking …", EXPLAIN)
+        self.details = Details(EXPLAIN_DETAILS)
+        self.details.border_title = "details"
+        self.checkpoints = CheckpointTable()
+        self.desk = RunDesk(self, verifier or replay, self._reload, self._say)
+        self.onward = Onward(self)
+        self._roster: Roster | None = None
         self._front = False
         self._timer: Timer | None = None
+        self._said = self._trouble = ""
+        self._wanted: str | None = None  # where the cursor goes with the next list
 
     def compose(self) -> ComposeResult:
-        yield self.browser
+        yield self.listing
+        yield Words(placeholder="words to look for, then Enter", compact=True)
+        with Container(classes="one"):
+            yield self.details
+            yield self.checkpoints
 
     def shown(self) -> None:
         self._front = True
-        self.browser.listing.focus()
+        self.listing.focus()
         self._load()
 
     def hidden(self) -> None:
         self._front = False
 
-    def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
-        group, result = event.worker.group, event.worker.result
-        if event.state is WorkerState.ERROR:
-            self.browser.note(f"not read: {event.worker.error}")
-        elif event.state is WorkerState.SUCCESS:
-            if group == "runs":
-                self._take(result or [])
-            elif group == "files" and result is not None:
-                self._take_files(result)
-            elif group == "chat":
-                self._chat_with(result)
-            elif group == "delete":
-                self._deleted(result)
-        if group == "runs" and event.state in (WorkerState.SUCCESS, WorkerState.ERROR):
-            self._look_again()
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if action in OF_RUNS:
+            return not self._inside
+        if action == "talk":
+            return self._inside
+        return self._inside or self.has_class("-filtering") if action == "back" else True
 
-    # -- what is shown
+    # What is shown
 
     def _load(self) -> None:
-        self._cache = self._cache or RunCache(self.minigpt.workspace)
-        self.in_thread(self._cache.list_runs, "runs")
+        self._roster = self._roster or Roster(self.minigpt.workspace)
+        in_thread(self, self._roster.look, self._take, self._not_read, "runs")
+
+    def _reload(self, wanted: str | None = None) -> None:
+        self._wanted = wanted or self._wanted
+        self._say("")
+        self._load()
+
+    def _not_read(self, problem: str) -> None:
+        self._trouble = f"not read: {problem}"
+        self._foot()
+        self._look_again()
 
     def _look_again(self) -> None:
         """Ask again in a while, once: a slow disk is not asked while it still answers."""
         if self._timer is not None:
             self._timer.stop()
-        self._timer = self.set_timer(REFRESH_SECONDS, self._refresh)
+        cost = self._roster.cost if self._roster is not None else 0.0
+        self._timer = self.set_timer(max(REFRESH_SECONDS, cost / LARGEST_SHARE), self._refresh)
 
     def _refresh(self) -> None:
         if self._front:
             self._load()
 
-    def _take(self, summaries: list[RunSummary]) -> None:
-        first = not self.runs
-        self.runs = {summary.run: summary for summary in summaries}
-        listing = self.browser.listing
-        listing.empty = EMPTY
-        now = time.time()
-        listing.set_rows(row_of(summary, now) for summary in summaries)
-        if first and self.minigpt.state.run:
-            listing.move_to(self.minigpt.state.run)
-        self.browser.note(f"{len(summaries)} runs" if len(summaries) > 1 else "")
-        if not summaries:
-            listing.refresh()
-        self._show_details()
+    def _take(self, found: tuple[list[RunSummary], dict[str, Row]]) -> None:
+        runs, lines = found
+        self._trouble = ""
+        wanted = self._wanted or (None if self.runs else self.minigpt.state.run)
+        self._wanted = None
+        self.runs = {run.run: run for run in runs}
+        self.listing.take(runs, lines)
+        if wanted:
+            self.listing.move_to(wanted)
+        self._arranged()
         self._look_for_files()
+        self._look_again()
+
+    def _arranged(self) -> None:
+        """Show what follows from another list, order or filter."""
+        if not self.listing.rows:
+            self.listing.empty = NOTHING_FOUND if self.runs else EMPTY
+            self.listing.refresh()
+        self._foot()
+        self._show_details()
+
+    def _say(self, text: str) -> None:
+        """Say something at the foot of the list; nothing says how many runs there are."""
+        self._said = text
+        self._foot()
+
+    def _foot(self) -> None:
+        told = printable(self._trouble or self._said or self.desk.doing or self._count(), single_line=True)
+        if str(self.listing.border_subtitle or "") != told:
+            self.listing.border_subtitle = Content(told)
+
+    def _count(self) -> str:
+        if marks := len(self.listing.marks):
+            return f"{marks} marked: m compares, u unmarks" if marks > 1 else "1 marked: Space marks another"
+        if self.listing.words:
+            return f"{len(self.listing.rows)} of {len(self.runs)} with “{self.listing.words[:30]}”: Esc shows all"
+        return f"{len(self.runs)} runs  {HINTS}" if len(self.runs) > 1 else ""
 
     def _look_for_files(self) -> None:
-        if (summary := self._current) is not None:
-            self.in_thread(partial(look_for_files, self._directory(summary.run), summary), "files")
+        if (run := self._current) is not None:
+            work = partial(look_for_files, self.desk.directory(run.run), run)
+            in_thread(self, work, self._take_files, self._say, "files")
 
     def _take_files(self, files: RunFiles) -> None:
         self.files = files
         self._show_details()
 
     def _show_details(self, top: bool = False) -> None:
-        summary = self._current
-        if summary is None:
-            self.browser.show_details(Content(""), Content(""), top)
+        run, now = self._current, time.time()
+        if run is None:
+            self.details.show(Content(""), Content(""))
+            self.checkpoints.take(RunFiles(""), now)
             return
-        now = time.time()
-        known = self.files if self.files.run == summary.run else RunFiles(summary.run)
-        self.browser.show_details(facts_of(summary, now), files_of(known, summary, now), top)
+        files = self._files
+        self.details.show(facts_of(run, files, now), notices_of(run))
+        self.checkpoints.take(files, now)
+        if top:
+            self.details.scroll_home(animate=False)
 
     @property
     def _current(self) -> RunSummary | None:
-        return self.runs.get(self.browser.listing.key or "")
+        return self.runs.get(self.listing.key or "")
 
-    def _directory(self, run: str) -> Path:
-        # Not Workspace.run_directory: a folder may have a name that no new run could get.
-        return self.minigpt.workspace.checkpoints / run
+    @property
+    def _files(self) -> RunFiles:
+        """What is known of the files of the run under the cursor."""
+        run = self.listing.key or ""
+        return self.files if self.files.run == run else RunFiles(run)
+
+    @property
+    def _inside(self) -> bool:
+        """Whether the keys mean a checkpoint."""
+        return self.is_attached and self.screen.focused is self.checkpoints
+
+    @property
+    def _checkpoint(self) -> Saved | None:
+        """The checkpoint under the cursor, if the keys mean one."""
+        return self.checkpoints.current if self._inside else None
+
+    @property
+    def _best(self) -> Saved | None:
+        """The run's best checkpoint, as far as its files are known."""
+        by_name = {saved.file.name: saved for saved in self._files.files}
+        return next((by_name[name] for name in (BEST, FINAL, *by_name) if name in by_name), None)
 
     def on_listing_highlighted(self, event: Listing.Highlighted) -> None:
         self._show_details(top=True)
@@ -159,76 +233,107 @@ class RunsPane(Pane):
     def on_listing_chosen(self, event: Listing.Chosen) -> None:
         self.action_watch()
 
-    # -- what can be done
+    def on_checkpoint_table_opened(self) -> None:
+        self.action_chat()
+
+    def on_descendant_focus(self, event: DescendantFocus) -> None:
+        self.set_class(event.widget is self.checkpoints, "-inside")
+
+    # The list
+
+    def action_enter_checkpoints(self) -> None:
+        if self._current is not None:
+            self.add_class("-inside")
+            self.checkpoints.focus()
+
+    def action_back(self) -> None:
+        if not self._inside:
+            self.query_one(Words).value = ""
+            self.remove_class("-filtering")
+        self.listing.focus()
+
+    def action_sort(self) -> None:
+        self.listing.sort_next()
+        self._arranged()
+
+    def action_turn_round(self) -> None:
+        self.listing.sort_by(self.listing.sorted_by, not self.listing.falling)
+        self._arranged()
+
+    def action_filter(self) -> None:
+        self.add_class("-filtering")
+        self.query_one(Words).focus()
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        event.stop()
+        self.listing.filter(event.value)
+        self._arranged()
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        event.stop()
+        self.set_class(bool(self.listing.words), "-filtering")
+        self.listing.focus()
+
+    def action_mark(self) -> None:
+        self.listing.toggle_mark()
+        self._foot()
+
+    def action_unmark(self) -> None:
+        self.listing.marks.clear()
+        self.listing.refill()
+        self._foot()
+
+    @property
+    def _marked(self) -> list[RunSummary]:
+        return [run for name, run in self.runs.items() if name in self.listing.marks]
+
+    # What can be done
+
+    def action_compare(self) -> None:
+        marked = [run.run for run in self._marked]
+        if len(marked) == 1 and self._current is not None and self._current.run not in marked:
+            marked.append(self._current.run)
+        if len(marked) < 2:
+            self.minigpt.tell(
+                "Which runs?", "Mark two or more with the space bar, then m compares them: curves, results, settings."
+            )
+            return
+        from tui.compare.screen import CompareScreen
+
+        self.app.push_screen(CompareScreen(marked))
 
     def action_watch(self) -> None:
-        if (summary := self._current) is not None:
-            self.minigpt.watch_run(summary.run)
+        if (run := self._current) is not None:
+            self.minigpt.watch_run(run.run)
 
     def action_resume(self) -> None:
-        summary = self._current
-        if summary is None:
-            return
-        run = printable(summary.run, single_line=True)
-        if summary.state in LIVE_STATES:
-            self.minigpt.watch_run(summary.run)
-        elif summary.state == "finished":
-            self.minigpt.tell(
-                "This run is finished",
-                f"It has done all its {summary.step:,} steps. To give it more, ask for more passes over the text: "
-                f"minigpt train --resume {run} --epochs N",
-            )
-        elif summary.state in ("imported", "empty"):
-            self.minigpt.tell("There is nothing to go on with", f"{run} has never trained here.")
-        else:
-            self.minigpt.resume_run(summary.run)
+        if (run := self._current) is not None:
+            self.onward.resume(run, self._checkpoint, self.checkpoints.files, self.runs)
+
+    def action_fork(self) -> None:
+        if (run := self._current) is not None:
+            self.onward.fork(run, self._checkpoint or self._best, self.runs)
+
+    def action_talk(self) -> None:
+        self.action_chat()
 
     def action_chat(self) -> None:
-        if (summary := self._current) is not None:
-            self.in_thread(partial(best_checkpoint, self._directory(summary.run)), "chat")
+        if (run := self._current) is not None:
+            self.onward.chat(run, self._checkpoint)
 
-    def _chat_with(self, checkpoint: Path | None) -> None:
-        if checkpoint is None:
-            self.minigpt.tell(
-                "No checkpoint yet",
-                "This run has saved no model to talk to. One at work saves its first within thirty seconds or a tenth "
-                "of the run.",
-            )
-        else:
-            self.minigpt.chat_with(checkpoint)
+    def action_annotate(self) -> None:
+        if (run := self._current) is not None:
+            self.desk.annotate(run)
+
+    def action_rename(self) -> None:
+        if (run := self._current) is not None:
+            self.desk.rename(run)
+
+    def action_verify(self) -> None:
+        if (run := self._current) is not None:
+            saved = self._checkpoint
+            self.desk.verify(run, None if saved is None else saved.file.name)
 
     def action_delete(self) -> None:
-        summary = self._current
-        if summary is None:
-            return
-        run = printable(summary.run, single_line=True)
-        if summary.state in LIVE_STATES:
-            self.minigpt.tell(
-                "This run is at work", f"{run} is {summary.state}. Stop it first (in the Train pane), then delete it."
-            )
-            return
-        files = self.files.files if self.files.run == summary.run else ()
-        told = f"its {len(files)} checkpoints ({size(sum(file.bytes for file in files))}), " if files else ""
-        question = f"{run}: {told}its history and its settings are removed for good. Nothing brings them back."
-        dialog = confirm("Delete this run?", question, yes="Delete", no="Keep")
-        self.app.push_screen(dialog, partial(self._delete, summary.run))
-
-    def _delete(self, run: str, answer: str | None) -> None:
-        if answer == "yes":
-            self.browser.note("deleting …")
-            self.in_thread(partial(deleted, self.minigpt.workspace, run), "delete")
-
-    def _deleted(self, problem: str | None) -> None:
-        self.browser.note("")
-        if problem:
-            self.minigpt.tell("The run was not deleted", problem)
-        self._load()
-
-
-def deleted(workspace: Workspace, run: str) -> str | None:
-    """Delete a run; return in words what stood in the way."""
-    try:
-        delete_run(workspace.checkpoints / run)
-    except UserError as error:
-        return str(error)
-    return None
+        if (run := self._current) is not None:
+            self.desk.delete(run, self._marked)
