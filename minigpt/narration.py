@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from minigpt.errors import printable
+from minigpt.notices import cure_of
 
 
 def narrate(event: Mapping[str, Any], log_every: int = 1) -> str | None:
@@ -93,7 +94,9 @@ def _phase(event: Mapping[str, Any]) -> str | None:
 
 
 def _notice(event: Mapping[str, Any]) -> str:
-    return f"{event.get('severity', 'note')}: {event.get('message', '')}"
+    cure = cure_of(event)
+    todo = "" if cure is None else f" [Cure: {cure['label']}]"
+    return f"{event.get('severity', 'note')}: {event.get('message', '')}{todo}"
 
 
 def _command(event: Mapping[str, Any]) -> str:

@@ -32,6 +32,11 @@ THROTTLE_REASONS = {
 }
 # The sensors of AMD, Intel and ARM processors; others (drives, boards) say nothing of the processor.
 CPU_SENSORS = ("coretemp", "k10temp", "zenpower", "cpu_thermal", "soc_thermal")
+CGROUP = Path("/sys/fs/cgroup")
+CGROUP_FILES = (
+    ("memory.max", "memory.current", "inactive_file"),
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "total_inactive_file"),
+)
 OF_THE_DEVICE = ("memory_total", "memory_ours", "utilisation", "temperature", "power")
 
 Figures = dict[str, Any]
@@ -240,11 +245,15 @@ _processor_load = _ProcessorLoad()
 
 def _host(directory: Path | None, pid: int) -> Figures:
     memory = psutil.virtual_memory()
+    used, total = memory.total - memory.available, memory.total
+    contained = _container_memory()
+    if contained is not None and contained[1] < total:
+        used, total = contained
     found = {
         "cpu_percent": _processor_load.percent(),
         "cpu_temperature": _cpu_temperature(),
-        "memory_used": memory.total - memory.available,
-        "memory_total": memory.total,
+        "memory_used": used,
+        "memory_total": total,
     }
     try:
         found["process_memory"] = psutil.Process(pid).memory_info().rss
@@ -257,6 +266,23 @@ def _host(directory: Path | None, pid: int) -> Figures:
         except OSError:  # unmounted, or not ours to ask
             pass
     return {name: value for name, value in found.items() if value is not None}
+
+
+def _container_memory() -> tuple[int, int] | None:
+    """Return the bytes in use and allowed in this control group, version 2 or 1; None where nothing limits it.
+
+    Who takes more is ended by signal 9, however much the machine has left. What the system keeps of files it can give
+    back at once is not in use.
+    """
+    for limit, usage, cache in CGROUP_FILES:
+        try:
+            allowed, used = (int((CGROUP / name).read_text()) for name in (limit, usage))
+            lines = (CGROUP / limit).with_name("memory.stat").read_text().splitlines()
+        except (OSError, ValueError):  # not there, or "max"
+            continue
+        kept = next((int(line.split()[1]) for line in lines if line.startswith(cache + " ")), 0)
+        return max(0, used - kept), allowed
+    return None
 
 
 def _cpu_temperature() -> float | None:

@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from minigpt.errors import printable
-from minigpt.narration import duration, number, size
+from minigpt.narration import duration, narrate, number, size
 from tui.widgets.rows import Part, Row
 
 if TYPE_CHECKING:
     from minigpt.history import LogLine, RunHistory
 
+CURE_KEY = "a"
 LABEL = 7
 BAR = 12
 DIM, PLAIN, STRONG, GOOD, WARN, BAD = "foreground-muted", "foreground", "bold foreground", "success", "warning", "error"
@@ -77,12 +78,40 @@ def run_rows(history: RunHistory, smoothed: float | None) -> list[Row]:
     validation = _latest(history, "validation")
     if validation:
         rows.append(_row("validation", "val", _validation(history, validation)))
-        rows.append(_row("perplexity", "ppl", [(number(validation.get("perplexity"), 2), PLAIN), (" on val", DIM)]))
+        perplexity = [(number(validation.get("perplexity"), 2), PLAIN), (" on val", DIM), *_rung_passed(history)]
+        rows.append(_row("perplexity", "ppl", perplexity))
     if len(curves):
         rows += _step_figures(history)
     if summary.parameters:
         rows.append(_row("parameters", "params", [(f"{summary.parameters:,}", PLAIN)]))
+    if summary.ladder:
+        rows.append(_row("ladder", "ladder", _ladder(history)))
     return rows
+
+
+# The simple models, the best first, and what they are called where room is short.
+RUNGS = {"bigram": "bigram", "unigram": "unigram", "uniform": "ln V"}
+
+
+def _rungs(history: RunHistory) -> dict[str, float]:
+    """Return the losses of the simple models, the best first."""
+    told = history.summary.ladder or {}
+    return {name: told[name] for name in RUNGS if math.isfinite(told.get(name, math.nan))}
+
+
+def _rung_passed(history: RunHistory) -> list[Part]:
+    """Return which simple model this one has passed, and that one's perplexity."""
+    loss = _loss(_latest(history, "validation"))
+    passed = next(((name, rung) for name, rung in _rungs(history).items() if loss is not None and loss < rung), None)
+    if passed is None:
+        return [("  still at chance", WARN)] if _rungs(history) and loss is not None else []
+    return [(f"  past {passed[0]} {math.exp(min(passed[1], 700)):,.4g}", DIM)]
+
+
+def _ladder(history: RunHistory) -> list[Part]:
+    """Return the losses of the simple models, the best first: where there is no room, the others give way."""
+    steps = [f"{RUNGS[name]} {number(loss, 2)}" for name, loss in _rungs(history).items()]
+    return [(step if not place else f" {step}", DIM if place else PLAIN) for place, step in enumerate(steps)]
 
 
 def _step_figures(history: RunHistory) -> list[Row]:
@@ -254,17 +283,30 @@ _LOG_SIGNS = {
 }
 
 
-def log_rows(lines: Sequence[LogLine], chosen: str) -> list[Row]:
-    """Return the log's lines of the chosen kinds."""
+def log_rows(lines: Sequence[LogLine], chosen: str, curable: Mapping[str, Any] | None = None) -> list[Row]:
+    """Return the log's lines of the chosen kinds; `curable` is the notice that the cure key is for now."""
     kinds = LOG_FILTERS[chosen]
-    return [_log_row(line) for line in lines if kinds is None or line.kind in kinds or line.kind in ALWAYS_TOLD]
+    shown = [line for line in lines if kinds is None or line.kind in kinds or line.kind in ALWAYS_TOLD]
+    marked = _line_of(curable, shown) if curable is not None else None
+    return [_log_row(line, curable if line is marked else None) for line in shown]
 
 
-def _log_row(line: LogLine) -> Row:
+def _line_of(notice: Mapping[str, Any], lines: Sequence[LogLine]) -> LogLine | None:
+    """Return the line that tells of a notice."""
+    text = narrate(notice)
+    return next((line for line in reversed(lines) if line.text == text and line.time == notice.get("time")), None)
+
+
+def _log_row(line: LogLine, curable: Mapping[str, Any] | None) -> Row:
     sign, colour = _LOG_SIGNS.get(line.kind, ("·", DIM))
     clock = time.strftime("%H:%M:%S", time.localtime(line.time))
     text = " ".join(line.text.split())
-    return Row("log", ((f"{clock} ", DIM), (f"{sign} ", colour), (text, colour if line.kind == "error" else PLAIN)))
+    # Before the text, whose end may be cut.
+    key = (
+        [(f"[{CURE_KEY}: {printable(str(curable['cure']['label']), single_line=True)}] ", "accent")] if curable else []
+    )
+    words = (text, colour if line.kind == "error" else PLAIN)
+    return Row("log", ((f"{clock} ", DIM), (f"{sign} ", colour), *key, words))
 
 
 def short(value: float) -> str:

@@ -56,6 +56,7 @@ def run_eval(options: argparse.Namespace) -> int:
         "split": options.split,
         "tokens": result.tokens,
         "loss": result.loss,
+        "loss_error": result.loss_error,
         "perplexity": result.perplexity,
         "bits_per_byte": result.bits_per_byte,
         "accuracy": result.accuracy,
@@ -64,10 +65,11 @@ def run_eval(options: argparse.Namespace) -> int:
     if options.json:
         write_json(row)
         return 0
+    error = f", give or take {result.loss_error:.4f} (standard error)" if result.loss_error is not None else ""
     bits = "-" if result.bits_per_byte is None else f"{result.bits_per_byte:.4f}"
     print(f"""\
 {printable(str(path))} on the {options.split} split of {printable(texts.name)}, {result.tokens:,} tokens
-loss           {result.loss:.4f} nats a token (0 would be perfect)
+loss           {result.loss:.4f} nats a token (0 would be perfect){error}
 perplexity     {result.perplexity:.2f} (as unsure as among so many equally likely tokens)
 bits per byte  {bits} (comparable between tokenizers)
 accuracy       {result.accuracy:.1%} right at first guess, {result.accuracy_top5:.1%} among the five likeliest""")

@@ -62,8 +62,7 @@ def entropies(counted: list[np.ndarray], predicted: np.ndarray, vocab_size: int)
     pairs, pair_counts = np.unique(
         np.concatenate([piece[:-1] * vocab_size + piece[1:] for piece in counted]), return_counts=True
     )
-    after = np.zeros(vocab_size)
-    np.add.at(after, pairs // vocab_size, pair_counts)
+    after = np.bincount(pairs // vocab_size, weights=pair_counts, minlength=vocab_size)
     followers = np.bincount(pairs // vocab_size, minlength=vocab_size)
     asked = before * vocab_size + wanted
     place = np.minimum(np.searchsorted(pairs, asked), max(0, len(pairs) - 1))

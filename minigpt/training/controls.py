@@ -173,6 +173,7 @@ class Controls:
         trainer = self.trainer
         if name == "lr_scale":
             trainer.progress.lr_scale = value
+            trainer.doctor.on_new_rate()
         elif name == "max_steps":
             trainer.progress.last_step = value
         elif name in ("target_loss", "patience"):

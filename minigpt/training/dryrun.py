@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import resource
+import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +16,7 @@ import torch
 from minigpt.device import synchronise
 from minigpt.readings import free_disk
 from minigpt.text.mixture import Mixture
-from minigpt.training.plan import memory_estimate
+from minigpt.training.plan import checkpoints_kept, memory_estimate
 from minigpt.training.recorder import Recorder
 from minigpt.training.session import Session
 
@@ -31,7 +34,10 @@ class Portion:
 
 @dataclass(frozen=True)
 class Forecast:
-    """Sizes in bytes, times in seconds; `mixture` is empty for a lone corpus."""
+    """Sizes in bytes, times in seconds; `mixture` is empty for a lone corpus.
+
+    Both figures of memory are of tensors on a GPU, and of the whole process elsewhere, where no allocator counts.
+    """
 
     parameters: int
     train_tokens: int
@@ -55,7 +61,7 @@ def forecast(session: Session) -> Forecast:
     """Make a few steps and say what the whole run needs; the session is of no further use."""
     with tempfile.TemporaryDirectory() as folder, Recorder(Path(folder), session.device.kind, 10**9) as recorder:
         trainer = session.trainer(recorder)
-        before = psutil.Process().memory_info().rss
+        _forget_peak(session)
         for step in range(WARMUP_STEPS + MEASURED_STEPS):
             if step == WARMUP_STEPS:
                 synchronise(trainer.torch_device)
@@ -64,13 +70,9 @@ def forecast(session: Session) -> Forecast:
         trainer.drain()
         synchronise(trainer.torch_device)
         seconds = (time.perf_counter() - started) / MEASURED_STEPS
-        if session.device.kind == "cuda":
-            memory = torch.cuda.max_memory_allocated()
-        else:
-            # The weights were there before; gradients, optimizer and activations came with the steps.
-            memory = psutil.Process().memory_info().rss - before + 4 * session.model.parameter_count()
+        memory = _peak(session)
     plan, model = session.plan, session.model
-    matrices = sum(weight.numel() for weight, _ in model.matrices())
+    estimate = memory_estimate(session.config, model.config, plan, session.device)
     checkpoint = session.checkpoint_bytes()
     return Forecast(
         parameters=model.parameter_count(),
@@ -82,14 +84,11 @@ def forecast(session: Session) -> Forecast:
         tokens_per_parameter=plan.tokens / model.parameter_count(),
         seconds_per_step=seconds,
         seconds=seconds * plan.steps,
-        memory_estimate=memory_estimate(
-            session.config, model.config, model.parameter_count(), matrices, plan, session.device
-        ),
+        memory_estimate=estimate.tensors if session.device.kind == "cuda" else estimate.total,
         memory_measured=memory,
         memory_available=_available(session),
         checkpoint_bytes=checkpoint,
-        # Best and final stay; of step and epoch checkpoints the last few; one more while it is written.
-        disk_needed=checkpoint * (2 * session.config.training.keep_last + 3),
+        disk_needed=checkpoint * checkpoints_kept(session.config.training, plan.steps),
         disk_free=free_disk(session.directory),
         mixture=_portions(session),
     )
@@ -101,6 +100,26 @@ def _portions(session: Session) -> tuple[Portion, ...]:
         return ()
     epochs = windows.epochs_of_parts(session.plan.steps * session.plan.windows_per_step)
     return tuple(Portion(*portion) for portion in zip(windows.names, windows.shares, epochs, strict=True))
+
+
+def _forget_peak(session: Session) -> None:
+    """Have the peak of memory counted from now on, where that is possible."""
+    if session.device.kind == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    with suppress(OSError):  # another system than Linux, or not allowed
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _peak(session: Session) -> int:
+    """Return the most memory that was taken, in bytes: by tensors on a GPU, by the process elsewhere."""
+    if session.device.kind == "cuda":
+        return int(torch.cuda.max_memory_allocated())
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return 1024 * int(line.split()[1])
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
 
 
 def _available(session: Session) -> int:

@@ -51,19 +51,21 @@ class Observer:
 
     def _record(self, split: str, result: Evaluation, best: bool, whole: bool = False) -> None:
         progress = self.trainer.progress
-        self.trainer.recorder.event(
-            "eval",
-            split=split,
-            step=progress.step,
-            epoch=progress.position / self.trainer.windows.count,
-            tokens=result.tokens,
-            loss=result.loss,
-            perplexity=result.perplexity,
-            bits_per_byte=result.bits_per_byte,
-            accuracy=result.accuracy,
-            best=best,
-            whole=whole,
-        )
+        fields = {
+            "split": split,
+            "step": progress.step,
+            "epoch": progress.position / self.trainer.windows.count,
+            "tokens": result.tokens,
+            "loss": result.loss,
+            "perplexity": result.perplexity,
+            "bits_per_byte": result.bits_per_byte,
+            "accuracy": result.accuracy,
+            "best": best,
+            "whole": whole,
+            "blocks": result.blocks,
+        }
+        self.trainer.recorder.event("eval", **fields)
+        self.trainer.doctor.on_evaluation(fields)
 
     def _compare_with_best(self, loss: float) -> bool:
         progress = self.trainer.progress

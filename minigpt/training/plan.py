@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from minigpt.config import Config, TrainingSettings
+from minigpt.config import Config, ModelSettings, TrainingSettings
 from minigpt.device import Device
-from minigpt.model.gpt import GPTConfig
-from minigpt.model.layers import PLAIN_ATTENTION_LENGTH
+from minigpt.model.memory import FLOAT, Memory, Placement, memory_of
+from minigpt.model.parameters import matrix_parameters, parameter_count
+
+if TYPE_CHECKING:
+    from minigpt.model.gpt import GPTConfig
 
 DEFAULT_EPOCHS = 10
 EVALUATIONS_A_RUN = 10
@@ -76,9 +79,12 @@ def make_plan(config: Config, shape: GPTConfig, windows_per_epoch: int, device: 
         windows_per_step=windows_per_step,
         windows_per_epoch=windows_per_epoch,
         tokens_per_window=shape.max_seq_len,
-        micro_batch_size=min(
-            training.batch_size,
-            training.micro_batch_size or fitting_batch(shape, device, training.gradient_checkpointing),
+        micro_batch_size=micro_batch(
+            shape.to_settings(),
+            shape.vocab_size,
+            training,
+            device,
+            plain_attention=_plain_attention(device, shape.max_seq_len),
         ),
         eval_every=eval_every,
         eval_tokens=training.eval_tokens or max(FEWEST_EVALUATED_TOKENS, int(tokens * EVALUATED_SHARE)),
@@ -99,42 +105,58 @@ def planned_steps(training: TrainingSettings, windows_per_epoch: int) -> int:
     return max(1, min(limits))
 
 
-def activation_bytes_per_token(shape: GPTConfig, device: Device, checkpointing: bool) -> int:
-    """Estimate what the backward pass keeps of one token: each layer's inputs, and the predictions in float32."""
-    size = 4 if device.precision == "float32" else 2
-    heads = shape.n_heads * shape.head_dim
-    kv = shape.n_kv_heads * shape.head_dim
-    hidden = shape.d_ff * (4 if shape.activation == "swiglu" else 2)
-    one_layer = 6 * shape.d_model + 5 * heads + 4 * kv + hidden
-    if device.kind == "cpu" and shape.max_seq_len <= PLAIN_ATTENTION_LENGTH:
-        one_layer += 2 * shape.n_heads * shape.max_seq_len  # scores and weights; the fused kernel keeps neither
-    layers = shape.d_model * shape.n_layers + one_layer if checkpointing else one_layer * shape.n_layers
-    return size * layers + shape.vocab_size * (8 + size)
-
-
-def state_bytes(parameters: int, matrix_parameters: int, optimizer: str) -> int:
-    """Return bytes for weights, gradients and optimizer in float32: Adam keeps two numbers a weight, Muon one."""
-    by_muon = matrix_parameters if optimizer == "muon" else 0
-    return 4 * (2 * parameters + by_muon + 2 * (parameters - by_muon))
-
-
-def fitting_batch(shape: GPTConfig, device: Device, checkpointing: bool) -> int:
-    """Return how many windows pass through the network at once, by estimate, in half of the device's memory."""
-    room = device.memory // 2
-    windows = room // (activation_bytes_per_token(shape, device, checkpointing) * shape.max_seq_len)
-    if device.kind == "cpu":
-        windows = min(windows, CPU_TOKENS_AT_ONCE // shape.max_seq_len)
+def fitting_batch(
+    settings: ModelSettings, vocab_size: int, training: TrainingSettings, placement: Placement, room: int
+) -> int:
+    """Return how many windows pass through the network at once, by estimate, in half of `room` bytes."""
+    one, two = (
+        memory_of(settings, vocab_size, training, replace(placement, windows=windows)).activations for windows in (1, 2)
+    )
+    windows = room // 2 // (two - one)
+    if placement.kind == "cpu":
+        windows = min(windows, CPU_TOKENS_AT_ONCE // settings.max_seq_len)
     return max(1, int(windows))
 
 
-def memory_estimate(
-    config: Config, shape: GPTConfig, parameters: int, matrices: int, plan: Plan, device: Device
+def micro_batch(
+    settings: ModelSettings, vocab_size: int, training: TrainingSettings, device: Device, plain_attention: bool
 ) -> int:
-    """Estimate the bytes a run needs on its device."""
-    training = config.training
-    per_token = activation_bytes_per_token(shape, device, training.gradient_checkpointing)
-    activations = per_token * plan.micro_batch_size * plan.tokens_per_window
-    return state_bytes(parameters, matrices, training.optimizer) + activations
+    """Return how many windows pass through the network at once: what is asked for, or what fits."""
+    placement = Placement(device.kind, device.precision, 1, plain_attention=plain_attention)
+    fitting = training.micro_batch_size or fitting_batch(settings, vocab_size, training, placement, device.memory)
+    return min(training.batch_size, fitting)
+
+
+def memory_estimate(config: Config, shape: GPTConfig, plan: Plan, device: Device) -> Memory:
+    """Estimate what a run takes of its device's memory."""
+    placement = Placement(
+        device.kind,
+        device.precision,
+        plan.micro_batch_size,
+        plan.windows_per_step,
+        plain_attention=_plain_attention(device, shape.max_seq_len),
+    )
+    return memory_of(shape.to_settings(), shape.vocab_size, config.training, placement)
+
+
+def _plain_attention(device: Device, time: int) -> bool:
+    from minigpt.model.layers import PLAIN_ATTENTION_LENGTH  # with torch, which a plan does not need otherwise
+
+    return device.kind == "cpu" and time <= PLAIN_ATTENTION_LENGTH
+
+
+def checkpoint_bytes(settings: ModelSettings, vocab_size: int, training: TrainingSettings) -> int:
+    """Estimate the size of one checkpoint: weights and optimizer, in float32."""
+    parameters = parameter_count(settings, vocab_size)
+    by_muon = matrix_parameters(settings) if training.optimizer == "muon" else 0
+    return FLOAT * (3 * parameters - by_muon)
+
+
+def checkpoints_kept(training: TrainingSettings, steps: int) -> int:
+    """Return how many checkpoints a run of so many steps has on disk at once, at most."""
+    # Best and final stay; of step and epoch checkpoints the last few; one more while it is written.
+    for_good = steps // training.keep_every if training.keep_every else 0
+    return 2 * training.keep_last + 3 + for_good
 
 
 def start_fields(plan: Plan) -> dict[str, Any]:

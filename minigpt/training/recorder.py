@@ -13,6 +13,7 @@ import psutil
 
 from minigpt.jobs import EVENTS, LOG, EventWriter
 from minigpt.narration import clock, narrate
+from minigpt.notices import Cure
 from minigpt.readings import readings
 
 HEARTBEAT_SECONDS = 10
@@ -30,6 +31,7 @@ class Recorder:
         self.device_kind, self.log_every, self.listeners = device_kind, log_every, listeners
         self.phase = "starting"
         self.last_progress = time.time()
+        self.on_readings: Callable[[dict[str, Any]], None] | None = None  # called in the side thread
         self._log_failed = False
         self._closing = threading.Event()
         # Reentrant: a listener may cause an event.
@@ -47,15 +49,25 @@ class Recorder:
 
     def event(self, type: str, **fields: Any) -> None:
         """Write one event, log it, and tell the listeners."""
+        self._write(type, fields, progress=type not in ("phase", "device"))
+
+    def _write(self, type: str, fields: dict[str, Any], progress: bool) -> None:
         event = self.writer.write(type, **fields)
-        if type not in ("phase", "device"):
+        if progress:
             self.last_progress = event["time"]
         self._log(event)
         self._tell(event)
 
-    def notice(self, severity: str, code: str, message: str) -> None:
-        """Tell the person: what happened, what it means, what to do. Severity is info, warning or error."""
-        self.event("notice", severity=severity, code=code, message=message)
+    def notice(
+        self, severity: str, code: str, message: str, *, cure: Cure | None = None, aside: bool = False, **more: Any
+    ) -> None:
+        """Tell the person: what happened, what it means, what to do. Severity is info, warning or error.
+
+        `cure` is the action, where it is one (minigpt.notices). What a side thread has seen is said `aside`: it does
+        not count as progress.
+        """
+        fields = {"severity": severity, "code": code, "message": message, **more}
+        self._write("notice", fields if cure is None else {**fields, "cure": cure}, progress=not aside)
 
     @contextmanager
     def during(self, phase: str) -> Iterator[None]:
@@ -82,6 +94,8 @@ class Recorder:
             except (psutil.Error, OSError):  # a sensor that is gone for a moment must not end the heartbeat
                 figures = {}
             self._tell(self.writer.write("device", rank=0, **figures))
+            if self.on_readings is not None:
+                self.on_readings(figures)
             if beats * READINGS_SECONDS % HEARTBEAT_SECONDS == 0:
                 self._tell(self.writer.write("phase", phase=self.phase, last_progress=self.last_progress))
 

@@ -10,8 +10,9 @@ two steps: evaluate, sample, save, and obey the person.
 from __future__ import annotations
 
 import time
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +24,20 @@ from minigpt.device import Device, peak_flops
 from minigpt.model.checkpoint import BEST, EPOCH, FINAL, INTERRUPTED, STEP, save
 from minigpt.model.gpt import GPT
 from minigpt.narration import duration
+from minigpt.text.ladder import Ladder, ladder
 from minigpt.text.mixture import Mixture
 from minigpt.text.shards import TokenSplit
 from minigpt.text.tokenizer import Tokenizer
 from minigpt.text.windows import Windows
+from minigpt.training.bad_updates import BadUpdates
 from minigpt.training.controls import Controls
+from minigpt.training.diagnosis.doctor import Doctor, less_memory
 from minigpt.training.observer import Observer
 from minigpt.training.optimizer import Optimizer, rate_factor
 from minigpt.training.plan import Plan
 from minigpt.training.recorder import Recorder
 from minigpt.training.state import Progress, capture, remove_old_checkpoints
 
-BAD_UPDATES_IN_A_ROW = 3
 STEPS_TO_JUDGE_BY = 10
 FIRST_SAVE_SECONDS = 30
 SAVE_SECONDS = 600
@@ -56,6 +59,11 @@ class TrainingText:
     separated: bool  # many documents, rather than one
     prompts: tuple[str, ...]
     content_hash: str
+
+    @cached_property
+    def ladder(self) -> Ladder | None:
+        """How well the simplest models predict it, to judge losses by."""
+        return ladder(self.train, self.validation, self.tokenizer.vocab_size)
 
 
 class Ended(Exception):
@@ -98,20 +106,21 @@ class Trainer:
         self._undrained: list[dict[str, Any]] = []
         self._clock = time.monotonic()
         self._first_step, self._began = progress.step, self._clock
+        self._reading = 0.0  # seconds that went into batches since the last drain
+        self._updating = False
         self._flops_per_token = model.flops_per_token()
         self.peak_flops, self.peak_source = peak_flops(device)
+        self.doctor = Doctor(self)
+        self.bad_updates = BadUpdates(self)
 
     def _muon_dtype(self) -> torch.dtype:
         return torch.bfloat16 if self.device.kind != "cpu" or self.device.precision == "bfloat16" else torch.float32
 
     def fit(self) -> int:
         """Train until the plan is done, the target reached, or somebody says stop; return the exit code."""
+        self.recorder.on_readings = self.doctor.on_readings
         try:
-            if self.progress.step == 0 and self.progress.best_loss is None:
-                self.validate()
-                self.sample()
-            self.recorder.enter("compiling" if self.settings.compile else "training")
-            self._first_step, self._began = self.progress.step, time.monotonic()
+            self._begin()
             while self.progress.step < self.progress.last_step:
                 self._between_steps()
                 self.train_step()
@@ -120,27 +129,41 @@ class Trainer:
             self._finish("all planned steps done")
         except Ended as end:
             return self._end(end.reason, end.exit_code)
-        except torch.OutOfMemoryError:
-            self.recorder.notice(
-                "error",
-                "out-of-memory",
-                "The device ran out of memory: lower training.micro_batch_size (same result), "
-                "or model.max_seq_len, or set training.gradient_checkpointing.",
-            )
-            return self._end("out of memory", EXIT_FAILED)
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            return self._out_of_memory(error)
+        except RuntimeError as error:
+            # What torch says when the host's memory is not enough has no class of its own.
+            if "can't allocate memory" not in str(error):
+                raise
+            return self._out_of_memory(error)
+        finally:
+            self.recorder.on_readings = None
         return self._end("finished", EXIT_DONE)
+
+    def _begin(self) -> None:
+        if self.progress.step == 0 and self.progress.best_loss is None:
+            self.doctor.look_at_text()
+            self.validate()
+            self.sample()
+        else:
+            self.doctor.recall()
+        self.recorder.enter("compiling" if self.settings.compile else "training")
+        self._first_step, self._began = self.progress.step, time.monotonic()
+        self.restart_clock()
 
     # One step
 
     def train_step(self) -> None:
         """Make one update of the weights from the next windows of the text."""
         progress = self.progress
-        inputs, targets = self._next_batch()
+        began = time.perf_counter()
+        inputs, targets = self.batch_at(progress.position)
+        self._reading += time.perf_counter() - began
         loss = torch.zeros((), device=self.torch_device)
         self.model.train()
         for start in range(0, len(inputs), self.plan.micro_batch_size):
             part = slice(start, start + self.plan.micro_batch_size)
-            with self._autocast():
+            with self.autocast():
                 # The mean over all tokens of the step, however many parts it comes in.
                 share = self.network(inputs[part], targets[part]) / inputs.numel()
             (share * progress.loss_scale).backward()
@@ -151,18 +174,21 @@ class Trainer:
             * progress.peak
             * rate_factor(self.settings, progress.step - progress.first_step, progress.last_step - progress.first_step)
         )
+        self._updating = True
         if self.device.kind != "cpu":
             self.optimizer.step(factor, skip=1.0 - finite.float())
         elif finite:
             self.optimizer.step(factor)
+        self._updating = False
         for parameter in self.model.parameters():
             parameter.grad = None
         progress.step += 1
         progress.position += len(inputs)
         self._note_step(loss, grad_norm, finite, factor)
 
-    def _next_batch(self) -> tuple[Tensor, Tensor]:
-        inputs, targets = self.windows.batch(self.progress.position, self.plan.windows_per_step)
+    def batch_at(self, position: int) -> tuple[Tensor, Tensor]:
+        """Return the inputs and targets of the step that begins at this window, on the device: (windows, time) each."""
+        inputs, targets = self.windows.batch(position, self.plan.windows_per_step)
         tensors = torch.from_numpy(inputs), torch.from_numpy(targets)
         if self.device.kind == "cuda":
             return (
@@ -171,7 +197,8 @@ class Trainer:
             )
         return tensors[0].to(self.torch_device), tensors[1].to(self.torch_device)
 
-    def _autocast(self) -> AbstractContextManager[Any]:
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Return the context in which the network computes in the run's precision."""
         return torch.autocast(self.device.kind, self.precision, enabled=self.precision != torch.float32)
 
     def _clip_gradients(self, loss: Tensor) -> tuple[Tensor, Tensor]:
@@ -192,6 +219,7 @@ class Trainer:
             "epoch": self.progress.position / self.windows.count,
             "tokens": self.progress.position * self.plan.tokens_per_window,
             "learning_rate": settings.learning_rate * factor,
+            "position": self.progress.position,
             "figures": torch.stack([loss, grad_norm, finite.to(loss.dtype)]),
         }
         if settings.optimizer == "muon":
@@ -203,24 +231,31 @@ class Trainer:
 
     def restart_clock(self) -> None:
         """Begin to count tokens a second anew: what came before was not training."""
-        self._clock = time.monotonic()
+        self._clock, self._reading = time.monotonic(), 0.0
 
     def drain(self) -> None:
         """Fetch the figures of the steps since the last call from the device, and record them."""
         if not self._undrained:
             return
         steps, self._undrained = self._undrained, []
+        asked = time.monotonic()
         figures = torch.stack([record.pop("figures") for record in steps]).tolist()
         now = time.monotonic()
-        tokens_per_s = len(steps) * self.plan.tokens_per_step / max(now - self._clock, 1e-9)
-        self._clock = now
+        seconds, reading = max(now - self._clock, 1e-9), self._reading
+        self.restart_clock()
+        tokens_per_s = len(steps) * self.plan.tokens_per_step / seconds
         mfu = tokens_per_s * self._flops_per_token / self.peak_flops
         for record, (loss, grad_norm, finite) in zip(steps, figures, strict=True):
+            position = record.pop("position")
             record.update(loss=loss, grad_norm=grad_norm, tokens_per_s=tokens_per_s, mfu=mfu)
             self.recorder.event("step", **record)
             if record["step"] == self._first_step + STEPS_TO_JUDGE_BY:
                 self._say_how_long(record["step"], now)
-            self._judge_update(record["step"], bool(finite))
+            if self.bad_updates.judge(record["step"], position, bool(finite)):
+                self.bad_updates.tell_the_end()
+                raise Ended("loss or gradient not finite", EXIT_FAILED)
+            self.doctor.on_step(record["step"], loss, grad_norm)
+        self.doctor.on_time(seconds, len(steps), reading, now - asked)
 
     def _say_how_long(self, step: int, now: float) -> None:
         seconds = (now - self._began) / STEPS_TO_JUDGE_BY * (self.progress.last_step - step)
@@ -228,58 +263,13 @@ class Trainer:
             "info", "duration", f"At this pace the training takes about {duration(seconds)}, evaluations not counted."
         )
 
-    def _judge_update(self, step: int, finite: bool) -> None:
-        progress = self.progress
-        if self.precision == torch.float16 and self._adapt_loss_scale(finite):
-            return
-        if finite:
-            progress.bad_updates = 0
-            return
-        progress.bad_updates += 1
-        self.recorder.notice(
-            "warning",
-            "non-finite",
-            f"Step {step}: loss or gradient was not a finite number, so this update was skipped. "
-            f"After {BAD_UPDATES_IN_A_ROW} in a row the run ends. The usual cause is a learning rate that is too high.",
-        )
-        if progress.bad_updates >= BAD_UPDATES_IN_A_ROW:
-            self._give_up()
-
-    def _adapt_loss_scale(self, finite: bool) -> bool:
-        """Find the largest scale at which float16 gradients neither vanish nor overflow; True if it was at fault."""
-        progress = self.progress
-        if finite:
-            progress.good_updates += 1
-            if progress.good_updates >= 2000:
-                progress.loss_scale, progress.good_updates = progress.loss_scale * 2, 0
-            return False
-        if progress.loss_scale <= 1.0:
-            return False
-        progress.loss_scale, progress.good_updates = progress.loss_scale / 2, 0
-        return True
-
-    def _give_up(self) -> None:
-        # The bad updates were skipped, so the weights are those before them, unless they had overflowed already.
-        if not (self.directory / BEST).exists() and all(p.isfinite().all() for p in self.model.parameters()):
-            self._save(BEST)
-        good = BEST if (self.directory / BEST).exists() else "no file: none was good"
-        rate = "training.muon_learning_rate and " if self.settings.optimizer == "muon" else ""
-        self.recorder.notice(
-            "error",
-            "diverged",
-            f"{BAD_UPDATES_IN_A_ROW} updates in a row were not finite numbers, so the run ends. "
-            f"The last good weights are in {good}. "
-            f"Start again with half of {rate}training.learning_rate, or more warmup_steps.",
-        )
-        raise Ended("loss or gradient not finite", EXIT_FAILED)
-
     # Between steps
 
     def _between_steps(self) -> None:
         self.controls.obey()
         if self.controls.stop_reason:
             self.drain()
-            if not self._save(INTERRUPTED):
+            if not self.save(INTERRUPTED):
                 raise Ended(f"{self.controls.stop_reason}, but the last steps could not be saved", EXIT_FAILED)
             raise Ended(f"interrupted ({self.controls.stop_reason})", EXIT_INTERRUPTED)
 
@@ -300,7 +290,7 @@ class Trainer:
             names.append(EPOCH.format(epoch))
         if names:
             self.drain()
-            self._save(*names)
+            self.save(*names)
         self._stop_early()
 
     def _step_save_due(self) -> bool:
@@ -347,13 +337,14 @@ class Trainer:
         """Measure the whole validation split and save the final weights."""
         self.drain()
         # Saved before they are measured: on much text that takes long, and everything can happen meanwhile.
-        if not self._save(FINAL):
+        if not self.save(FINAL):
             raise Ended("the final weights could not be saved", EXIT_FAILED)
         (self.directory / INTERRUPTED).unlink(missing_ok=True)
         self.validate()
         no_best = self.text.validation.tokens < 2 or not (self.directory / BEST).exists()
         if self.unsaved_best or no_best:
-            self._save(BEST)
+            self.save(BEST)
+        self.doctor.on_end()
         self.observer.validate_whole()
         self.recorder.notice("info", "finished", f"Done: {why}.")
 
@@ -361,17 +352,44 @@ class Trainer:
         self.recorder.event("end", reason=reason, exit_code=exit_code, step=self.progress.step)
         return exit_code
 
+    def _out_of_memory(self, error: Exception) -> int:
+        """Save what is there, say what takes less memory, and end."""
+        cure = less_memory(self)
+        # The traceback holds every activation.
+        error.__traceback__ = None
+        for parameter in self.model.parameters():
+            parameter.grad = None
+        if self.device.kind == "cuda":
+            torch.cuda.empty_cache()
+        with suppress(torch.OutOfMemoryError, MemoryError, Ended):
+            self.drain()
+        saved = ""
+        # In the middle of an update, some weights have moved and others have not.
+        if self.progress.step and not self._updating:
+            with suppress(torch.OutOfMemoryError, MemoryError):
+                saved = f" The weights so far are in {INTERRUPTED}." if self.save(INTERRUPTED) else ""
+        self.recorder.notice(
+            "error",
+            "out-of-memory",
+            f"The memory of the {'machine' if self.device.kind == 'cpu' else 'device'} was not enough: lower "
+            "training.micro_batch_size (same result), or model.max_seq_len, or set training.gradient_checkpointing."
+            f"{saved}",
+            cure=cure,
+            step=self.progress.step,
+        )
+        return self._end("out of memory", EXIT_FAILED)
+
     def save_step(self) -> bool:
         """Save now, under the step's name; return whether that worked."""
         self.drain()
-        return self._save(STEP.format(self.progress.step))
+        return self.save(STEP.format(self.progress.step))
 
     def evaluate_now(self) -> None:
         """Evaluate between two steps of the plan, and keep the weights if they are the best yet."""
         if self.validate():
-            self._save(BEST)
+            self.save(BEST)
 
-    def _save(self, *names: str) -> bool:
+    def save(self, *names: str) -> bool:
         """Write one checkpoint under one or more names; return False, having said why, when the disk refuses."""
         paths = [self.directory / name for name in names]
         with self.recorder.during("saving"):

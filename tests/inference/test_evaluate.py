@@ -70,3 +70,36 @@ def test_evaluation_leaves_the_model_as_it_was() -> None:
     evaluate(model, [shard(40, model.config.vocab_size)])
     assert model.training
     assert torch.equal(state, torch.get_rng_state())
+
+
+@pytest.mark.parametrize(
+    ("lengths", "stride", "limit"), [((300,), 16, None), ((120, 2, 200), 16, 250), ((300,), 5, 180)]
+)
+def test_blocks_are_the_means_of_contiguous_parts(lengths: tuple[int, ...], stride: int, limit: int | None) -> None:
+    model, _ = random_model(context=16)
+    parts = [shard(length, model.config.vocab_size, seed) for seed, length in enumerate(lengths)]
+    result = evaluate(model, parts, max_tokens=limit, stride=stride)
+    losses = [loss for part in parts for loss in expected_losses(model, part, 16, stride)]
+    sizes = [tokens for tokens, _ in result.blocks]
+    assert sum(sizes) == result.tokens
+    assert max(sizes) - min(sizes) <= 1
+    whole = losses[: result.tokens] if limit is None else losses
+    for begin, (tokens, loss) in zip(np.cumsum([0, *sizes]), result.blocks[:-1], strict=False):
+        assert loss == pytest.approx(np.mean(whole[begin : begin + tokens]), rel=1e-5)
+    assert sum(tokens * loss for tokens, loss in result.blocks) / result.tokens == pytest.approx(result.loss)
+
+
+def test_another_context_cuts_the_same_blocks() -> None:
+    cuts = []
+    for context in (8, 32):
+        model, _ = random_model(context=context)
+        blocks = evaluate(model, [shard(500, model.config.vocab_size), shard(90, model.config.vocab_size)]).blocks
+        cuts.append([tokens for tokens, _ in blocks])
+    assert cuts[0] == cuts[1]
+
+
+def test_too_little_text_has_no_error() -> None:
+    model, _ = random_model(context=16)
+    assert evaluate(model, [shard(60, model.config.vocab_size)]).loss_error is None
+    assert evaluate(model, []).blocks == ()
+    assert (evaluate(model, [shard(600, model.config.vocab_size)]).loss_error or 0) > 0

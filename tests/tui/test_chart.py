@@ -269,6 +269,29 @@ def test_a_tiny_chart_shows_the_values_alone(width: int, height: int) -> None:
     assert not "".join(rows[1:]).strip()
 
 
+def test_points_with_a_mark_of_their_own_stay_points() -> None:
+    figure = Figure()
+    x = np.arange(1.0, 41)
+    figure.series = (curve(100, name="train"), Series("other", x, 1 + x / 10, "points", "warning", mark="B"))
+    figure.prepare()
+    rows = ["".join(row) for row in figure.draw(60, 7).glyphs.tolist()]
+    assert "B other" in rows[0]
+    assert "".join(rows[1:]).count("B") >= 3
+
+
+def test_the_legend_tells_four_lines_apart() -> None:
+    figure = Figure()
+    figure.series = tuple(curve(100, name=name) for name in "abcd")
+    figure.prepare()
+    legend = "".join(figure.draw(80, 12).glyphs[0].tolist())
+    assert [legend[legend.index(f" {name}") - 2 : legend.index(f" {name}")] for name in "abcd"] == [
+        "━━",
+        "╍╍",
+        "┉┉",
+        "━╍",
+    ]
+
+
 def test_wide_characters_take_two_cells() -> None:
     figure = Figure()
     figure.series = (curve(100, name="訓練", value="1.5"),)

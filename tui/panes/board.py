@@ -11,6 +11,7 @@ from textual.containers import Horizontal, Vertical
 from textual.widget import Widget
 
 from minigpt.history import RunHistory
+from tui.compare.ghosts import Ghost, ghost_series
 from tui.curves import plot, smoothed_loss
 from tui.explain import EXPLANATIONS
 from tui.figures import EVALUATION_HEADER, LOG_FILTERS, device_rows, evaluation_rows, log_rows, run_rows
@@ -23,6 +24,7 @@ from tui.widgets.rows import Row, Rows
 
 if TYPE_CHECKING:
     from tui.app import MiniGPTApp
+    from tui.panes.cure import Notice
 
 # Charts cost milliseconds each, and the processor is the trainer's: drawing them may take this part of one core.
 CHART_SHARE = 0.008
@@ -83,7 +85,8 @@ class Board(Widget):
     def __init__(self, id: str | None = None) -> None:
         super().__init__(id=id)
         self._charts_due = 0.0
-        self._logged: tuple[int, str] | None = None
+        self._logged: tuple[int, str, Notice | None] | None = None
+        self.ghosts: list[Ghost] = []  # other runs, drawn behind the loss
         self._evaluated = -1
         self._fresh = True
 
@@ -137,11 +140,11 @@ class Board(Widget):
         self._charts_due = 0.0
         self._logged = None
 
-    def show(self, history: RunHistory, view: View, ui: UIState, fresh: bool) -> None:
-        """Show a run as it stands; unless `fresh`, only what moves by itself."""
+    def show(self, history: RunHistory, view: View, ui: UIState, fresh: bool, curable: Notice | None = None) -> None:
+        """Show a run as it stands; unless `fresh`, only what moves by itself. `curable` is what the cure key is for."""
         self._place(ui)
         self._show_run(history, view)
-        self._show_log(history, ui)
+        self._show_log(history, ui, curable)
         if not fresh:
             self._draw_if_due(history, view, ui)
             return
@@ -169,16 +172,16 @@ class Board(Widget):
             rows = rows[:room]
         first.show(rows)
 
-    def _show_log(self, history: RunHistory, ui: UIState) -> None:
+    def _show_log(self, history: RunHistory, ui: UIState, curable: Notice | None) -> None:
         chosen = ui.log_filter if ui.log_filter in LOG_FILTERS else "all"
-        if self._logged == (history.logged, chosen):
+        if self._logged == (history.logged, chosen, curable):
             return
-        self._logged = (history.logged, chosen)
+        self._logged = (history.logged, chosen, curable)
         log = self.query_one("#log", Rows)
         title = "log" if chosen == "all" else f"log: {chosen}"
         if log.border_title != title:
             log.border_title = title
-        log.show(log_rows(list(history.log)[-LOG_LINES:], chosen))
+        log.show(log_rows(list(history.log)[-LOG_LINES:], chosen, curable))
 
     def _draw_if_due(self, history: RunHistory, view: View, ui: UIState) -> None:
         now = time.monotonic()
@@ -202,7 +205,9 @@ class Board(Widget):
         if chart.title != shown.title:
             chart.title = shown.title
         chart.log_scale = shown.log or (ui.log_axis and name == "loss")
-        chart.show(shown.series, x_limits=shown.x_limits, x_format=shown.x_format, message=shown.message)
+        ghosts = [ghost for ghost in self.ghosts if ghost.run != history.summary.run]
+        series = [*shown.series, *ghost_series(ghosts, name, view.axis, view.smoothing)]
+        chart.show(series, x_limits=shown.x_limits, x_format=shown.x_format, message=shown.message)
 
     def on_rows_selected(self, event: Rows.Selected) -> None:
         """Show a line whole that may be cut on the screen."""

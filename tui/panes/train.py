@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.widgets import ContentSwitcher
 
-from minigpt.errors import UserError
+from minigpt.errors import UserError, printable
 from minigpt.narration import duration, number
-from minigpt.summary import LIVE_STATES
+from minigpt.summary import LIVE_STATES, RunSummary
 from tui.figures import LOG_FILTERS
 from tui.panes.pane import Pane
 from tui.panes.ready import Ready
@@ -22,7 +24,9 @@ from tui.widgets.dialogs import Choice
 
 if TYPE_CHECKING:
     from minigpt.history import RunHistory
+    from tui.compare.ghosts import Ghost
     from tui.panes.board import Board
+    from tui.panes.cure import Notice
     from tui.watch import Watcher
 
 TICK_SECONDS = 0.5
@@ -51,6 +55,8 @@ The trainer is a process of its own. Quit, close the window, lose the link: it g
 | k | write a checkpoint now |
 | e, g | evaluate now; have the model say something now |
 | - + | lower or raise the learning rate |
+| a | do what the latest notice advises, where that is an action |
+| o | other runs, their loss drawn dim behind this one's |
 | c | the next chart: perplexity, learning rate, gradient norm, tokens/s, memory |
 | l, t, z, m | logarithmic axis; steps, tokens or time; zoom to the end; smoothing |
 | left, right | with a chart in focus: read its values |
@@ -64,12 +70,14 @@ The trainer is a process of its own. Quit, close the window, lose the link: it g
         Binding("space", "pause", "Pause", key_display="spc", id="train.pause", tooltip="Pause, and go on"),
         Binding("x", "stop", "Stop", id="train.stop", tooltip="Stop after this step, and save everything"),
         Binding("r", "resume", "Resume", id="train.resume", tooltip="Go on with this run where it stopped"),
+        Binding("a", "cure", "Cure", id="train.cure", tooltip="Do what the latest notice advises"),
         Binding("c", "chart", "Chart", id="train.chart", tooltip="Show the next chart"),
         Binding("k", "send('checkpoint')", "Save", show=False, id="train.checkpoint", tooltip="Write a checkpoint now"),
         Binding("e", "send('evaluate')", "Evaluate", show=False, id="train.evaluate", tooltip="Evaluate now"),
         Binding("g", "send('sample')", "Sample", show=False, id="train.sample", tooltip="Have the model write now"),
         Binding("minus", "scale(-1)", "Slower", show=False, id="train.slower", tooltip="Lower the rate"),
         Binding("plus,equals_sign", "scale(1)", "Faster", show=False, id="train.faster", tooltip="Raise the rate"),
+        Binding("o", "ghosts", "Others", show=False, id="train.others", tooltip="Other runs' loss behind this one's"),
         Binding("l", "log_axis", "Log axis", show=False, id="train.log", tooltip="Logarithmic loss axis on or off"),
         Binding("t", "axis", "Axis", show=False, id="train.axis", tooltip="Plot by steps, tokens or time"),
         Binding("z", "recent", "Zoom", show=False, id="train.zoom", tooltip="Show the last fifth only, or all"),
@@ -92,11 +100,15 @@ The trainer is a process of its own. Quit, close the window, lose the link: it g
         self._told_trouble: str | None = None
         self._account_due = False
         self._asked_scale: tuple[float, float] | None = None  # what the trainer had told, what was asked for
-        self._outbox: deque[tuple[Watcher, str, dict[str, float]]] = deque()
+        self._outbox: deque[tuple[Watcher, str, dict[str, Any]]] = deque()
         self._sending = threading.Lock()
         self._ticks = 0
         self._logged = -1
         self._remember_in = REMEMBER_EVERY_TICKS
+        self.ghosts: list[str] = []  # the runs that are drawn behind, as long as the app runs
+        self._curable: Notice | None = None
+        self._cured: set[tuple[object, object]] = set()  # time and message of the notices whose cure was carried out
+        self._autopsy_due = False
 
     def compose(self) -> ComposeResult:
         with ContentSwitcher(initial="ready"):
@@ -151,7 +163,8 @@ The trainer is a process of its own. Quit, close the window, lose the link: it g
         if self.watcher is not None:
             self.watcher.close()
         self.watcher, self._seen, self._account_due = watcher, -1, account
-        self._told_state = self._told_trouble = self._asked_scale = None
+        self._told_state = self._told_trouble = self._asked_scale = self._curable = None
+        self._autopsy_due = False
         watcher.begin()
         switcher = self.query_one(ContentSwitcher)
         if self._board is None:
@@ -183,12 +196,16 @@ The trainer is a process of its own. Quit, close the window, lose the link: it g
             return
         try:
             self._follow_state(watcher)
+            self._look_for_cure(watcher)
             self.minigpt.show_status(watcher.history, watcher.starting)
             on_screen = self.display and self.size and self.minigpt.screen_stack[-1:] == [self.screen]
             if on_screen and self._board is not None and self._board.is_mounted:
                 fresh = self._seen != watcher.version
                 self._seen = watcher.version
-                self._board.show(watcher.history, self.view, self.ui, fresh)
+                self._board.show(watcher.history, self.view, self.ui, fresh, self._curable)
+                if self.app.focused is None:
+                    # What had it is hidden now: without a focus no key of this pane would work.
+                    self.focus_main()
             self._note_seen(watcher)
         finally:
             watcher.lock.release()
@@ -219,10 +236,10 @@ The trainer is a process of its own. Quit, close the window, lose the link: it g
                 self._seen = -1
             if state == "finished" and self._told_state in LIVE_STATES:
                 watcher.history.note(WHAT_NEXT)
-            if state == "crashed" and self._told_state is not None:
-                watcher.history.note(
-                    "The trainer is gone without a word (killed?). r goes on from the last checkpoint."
-                )
+            if state == "crashed":
+                if self._told_state is not None:
+                    watcher.history.note(GONE)
+                self._autopsy_due = True
             self._told_state = state
             device = watcher.history.summary.device
             if state in LIVE_STATES and device and self.minigpt.training_device is None:
@@ -230,6 +247,20 @@ The trainer is a process of its own. Quit, close the window, lose the link: it g
             if self.ui.attached != (state in LIVE_STATES):
                 self.ui.attached = state in LIVE_STATES
                 self.minigpt.remember()
+            self.refresh_bindings()
+        if self._autopsy_due and not watcher.loading:
+            self._autopsy_due = False
+            self.in_thread(partial(_find_out, watcher, watcher.history.summary), "post mortem")
+
+    def _look_for_cure(self, watcher: Watcher) -> None:
+        """Know which notice the cure key is for; the footer has it only while there is one."""
+        from tui.panes.cure import curable
+
+        found = curable(watcher.history.summary, obeys=watcher.running and self.state in LIVE_STATES)
+        if found is not None and _identity(found) in self._cured:
+            found = None
+        if found != self._curable:
+            self._curable, self._seen = found, -1
             self.refresh_bindings()
 
     def _give_account(self, history: RunHistory) -> None:
@@ -272,13 +303,15 @@ The trainer is a process of its own. Quit, close the window, lose the link: it g
         if action in ("pause", "send", "scale"):
             # Commands are obeyed from the lock on, not before.
             return live and self.watcher is not None and self.watcher.running
+        if action == "cure":
+            return self._curable is not None
         if action == "stop":
             return live
         if action == "start":
             return not live or self.query_one(ContentSwitcher).current == "ready"
         if action == "resume":
             return self.state in ("interrupted", "crashed", "failed")
-        if action in ("chart", "log_axis", "axis", "recent", "smoothing", "view", "filter", "new"):
+        if action in ("chart", "log_axis", "axis", "recent", "smoothing", "view", "filter", "new", "ghosts"):
             return self.watcher is not None
         return True
 
@@ -317,7 +350,79 @@ The trainer is a process of its own. Quit, close the window, lose the link: it g
             self._asked_scale = (told, scale)
             self.action_send("set", {"lr_scale": scale})
 
-    def action_send(self, command: str, arguments: dict[str, float] | None = None) -> None:
+    def action_cure(self) -> None:
+        """Do what the latest notice advises: send the command, or offer to start a run with other settings."""
+        from minigpt.notices import cure_of
+
+        notice, watcher = self._curable, self.watcher
+        cure = cure_of(notice) if notice is not None else None
+        if notice is None or cure is None or watcher is None:
+            return
+        if "settings" in cure:
+            self.in_thread(partial(self._find_weights, watcher.directory, notice), "cure")
+        elif cure["command"] == "stop":
+            self.action_stop()
+        else:
+            self._cured.add(_identity(notice))
+            self.action_send(str(cure["command"]), dict(cure["args"]))
+
+    def _find_weights(self, directory: Path, notice: Notice) -> None:
+        """In a thread: look whether there are weights to begin with, then ask."""
+        from minigpt.runs import best_checkpoint
+
+        self.app.call_later(self._offer_run, directory, notice, best_checkpoint(directory))
+
+    def _offer_run(self, directory: Path, notice: Notice, checkpoint: Path | None) -> None:
+        from minigpt.notices import cure_of
+        from tui.panes.cure import CureTrainers, start_cured, told
+
+        cure = cure_of(notice)
+        if cure is None:
+            return
+        begin = [("fork", "From its best weights", "primary")] if checkpoint is not None else []
+        answers = [*begin, ("new", "From the start", "default"), ("no", "Not now", "default")]
+        question = Choice(
+            "Start a run with this changed?",
+            f"{told(cure)} This run cannot take that on while it trains: a new one begins with it, and this one stays "
+            "as it is.",
+            [(name, f"{number} {label}", variant) for number, (name, label, variant) in enumerate(answers, 1)],
+        )
+
+        def answered(answer: str | None) -> None:
+            if answer in ("fork", "new"):
+                self._cured.add(_identity(notice))
+                name = checkpoint.name if answer == "fork" and checkpoint is not None else None
+                launch = partial(start_cured, self.minigpt.workspace, directory, name, cure)
+                CureTrainers(self.minigpt, launch).begin()
+
+        self.app.push_screen(question, answered)
+
+    def action_ghosts(self) -> None:
+        """Choose the runs whose loss is drawn behind this one's."""
+        from tui.compare.choose import ChooseRuns
+        from tui.compare.ghosts import MOST_GHOSTS
+
+        if self.watcher is not None:
+            current = self.watcher.directory.name
+            self.app.push_screen(
+                ChooseRuns("other runs' loss behind this one's", self.ghosts, current, MOST_GHOSTS), self._haunt
+            )
+
+    def _haunt(self, runs: list[str] | None) -> None:
+        from tui.compare.ghosts import load_ghosts
+        from tui.corpora.children import in_thread
+
+        if runs is not None:
+            self.ghosts = runs
+            work = partial(load_ghosts, self.minigpt.workspace, runs)
+            in_thread(self, work, self._take_ghosts, partial(self.minigpt.tell, "Not drawn"), "ghosts")
+
+    def _take_ghosts(self, ghosts: list[Ghost]) -> None:
+        if self._board is not None:
+            self._board.ghosts = ghosts
+            self._changed()
+
+    def action_send(self, command: str, arguments: dict[str, Any] | None = None) -> None:
         """Ask the trainer for something; its answer comes in the log."""
         watcher = self.watcher
         if watcher is None:
@@ -338,7 +443,7 @@ The trainer is a process of its own. Quit, close the window, lose the link: it g
                 except UserError as error:
                     self.minigpt.tell_from_thread("Not sent", str(error))
                     continue
-                asked = " ".join([command, *(f"{name} {value:g}" for name, value in arguments.items())])
+                asked = " ".join([command, *(f"{name} {_told(value)}" for name, value in arguments.items())])
                 with watcher.lock:
                     watcher.history.note(f"asked for: {asked}")
                 watcher.version += 1
@@ -383,6 +488,25 @@ The trainer is a process of its own. Quit, close the window, lose the link: it g
 
 def _count(number: int, name: str) -> str:
     return f"{number or 'no':,} {name}{'' if number == 1 else 's'}" if number else f"no {name}s"
+
+
+def _told(value: object) -> str:
+    return f"{value:g}" if isinstance(value, (int, float)) else printable(str(value), single_line=True)
+
+
+def _identity(notice: Notice) -> tuple[object, object]:
+    return notice.get("time"), notice.get("message")
+
+
+def _find_out(watcher: Watcher, summary: RunSummary) -> None:
+    """In a thread: add to the log what most probably ended a crashed run."""
+    from minigpt.post_mortem import why
+
+    reason = why(watcher.directory, summary)
+    if reason is not None:
+        with watcher.lock:
+            watcher.history.note(reason)
+        watcher.version += 1
 
 
 def _is_warning(notice: dict[str, Any]) -> bool:

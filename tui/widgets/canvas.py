@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,6 +16,7 @@ DOTS = {"braille": (2, 4), "hd": (2, 2)}
 JOIN_COLUMNS = 8
 # plotext takes some 15 microseconds a dot.
 CLOUD_DOTS = 400
+MARK = "◆"
 SAMPLE = 4_000
 ESCAPE = re.compile(r"\x1b\[([0-9;]*)m")
 
@@ -25,7 +26,8 @@ class Series:
     """One curve: x increasing, y of the same length, possibly with nan.
 
     role is "raw" (dim dots), "line" (bright line), "points" (full-cell marks) or "ghost" (dim line of another run);
-    color names a theme variable. An empty name keeps it out of the legend; value is shown there after the name.
+    color names a theme variable. An empty name keeps it out of the legend; value is shown there after the name. Points
+    are drawn as the character mark; with a mark of their own they stay points however flat the plot.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Series:
     role: str
     color: str = "primary"
     value: str | None = None
+    mark: str = MARK
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +64,7 @@ def cleaned(series: Series, log: bool) -> Series:
         if not ordered:
             order = np.argsort(x, kind="stable")
             x, y = x[order], y[order]
-    return Series(series.name, x, y, series.role, series.color, series.value)
+    return replace(series, x=x, y=y)
 
 
 def within(series: Series, limits: Range) -> tuple[np.ndarray, np.ndarray]:

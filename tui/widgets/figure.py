@@ -12,6 +12,7 @@ from rich.cells import cell_len
 from minigpt.errors import printable
 from tui.widgets.canvas import (
     DOTS,
+    MARK,
     Canvas,
     Layer,
     Series,
@@ -36,9 +37,9 @@ AXIS_LINE = 10
 # Of each eight dot columns these are drawn: the second line is dashed and the third dotted, colours or not.
 PATTERNS = (0b11111111, 0b00111111, 0b00110011, 0b01011111)
 GHOST = 0b01010101
-MARK = "◆"
-LEGEND_MARKS = {"raw": "⠶⠶", "solid": "━━", "dashed": "╍╍", "ghost": "┈┈", "points": MARK}
-PLAIN_MARKS = {"raw": "··", "solid": "▀▀", "dashed": "▀ ▀", "ghost": ": ", "points": MARK}
+LEGEND_MARKS = {"raw": "⠶⠶", "solid": "━━", "dashed": "╍╍", "dotted": "┉┉", "mixed": "━╍", "ghost": "┈┈"}
+PLAIN_MARKS = {"raw": "··", "solid": "▀▀", "dashed": "▀ ▀", "dotted": "▘▘", "mixed": "▀▘", "ghost": ": "}
+LINES = ("solid", "dashed", "dotted", "mixed")
 
 
 def ink(color: str, shade: str) -> int:
@@ -183,7 +184,7 @@ class Figure:
         for part, kind, pattern in sorted(self._kinds(width, rows), key=lambda found: order.get(found[0].role, 2)):
             marker = "braille" if self.braille else "hd"
             if kind == "points":
-                marker = MARK
+                marker = part.mark
             elif kind == "raw" and not self.braille:
                 marker = "·"
             across, up = DOTS.get(marker, (1, 1))
@@ -201,7 +202,7 @@ class Figure:
         return uncovered(layers, rows)
 
     def _kinds(self, width: int, rows: int) -> list[tuple[Series, str, int]]:
-        """Return each series with how it is drawn (raw, points, solid, dashed, ghost) and its pattern."""
+        """Return each series with how it is drawn (raw, points, ghost, or one of LINES) and its pattern."""
         kinds, lines = [], 0
         for part in self._shown:
             kind, pattern = part.role, PATTERNS[0]
@@ -210,12 +211,14 @@ class Figure:
             if kind == "ghost":
                 pattern = GHOST
             elif kind not in ("raw", "points"):
-                kind, pattern = "solid" if not lines else "dashed", PATTERNS[lines % len(PATTERNS)]
+                kind, pattern = LINES[lines % len(LINES)], PATTERNS[lines % len(PATTERNS)]
                 lines += 1
             kinds.append((part, kind, pattern))
         return kinds
 
     def _room_for_marks(self, part: Series, width: int, rows: int) -> bool:
+        if part.mark != MARK:
+            return True
         columns = decimate(part.x, part.y, self.x_range, max(width, 1))[0]
         if len(columns) <= 1:
             return True
@@ -260,7 +263,7 @@ class Figure:
             if not part.name:
                 continue
             value = part.value if self.cursor is None else self.reading(part, self.cursor)
-            mark = marks[kind]
+            mark = part.mark if kind == "points" else marks[kind]
             gap = 2 if column > start else 0
             size = gap + sum(cell_len(text) + 1 for text in (mark, part.name, value or "") if text) - 1
             if column + size > width and column > start:

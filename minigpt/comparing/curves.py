@@ -1,0 +1,96 @@
+"""The curves of several runs on one axis: optimizer steps, tokens read, or seconds since the run first began.
+
+curve = curve_of(digest(directory), "tokens")
+curve.validation_at(1e6)        # the validation loss when a million tokens had been read
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from minigpt.digest import LossCurve, RunDigest
+
+Axis = Literal["step", "tokens", "time"]
+AXES: tuple[Axis, ...] = ("step", "tokens", "time")
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class RunCurve:
+    """Training loss at `x` and validation loss and bits per byte (NaN where not told) at `val_x`, all rising in x."""
+
+    run: str
+    x: Floats
+    loss: Floats
+    val_x: Floats
+    val_loss: Floats
+    val_bits: Floats
+
+    @property
+    def reach(self) -> float:
+        """The last place at which the validation loss is known; 0 where it never was."""
+        return float(self.val_x[-1]) if len(self.val_x) else 0.0
+
+    def validation_at(self, x: float, bits: bool = False) -> float | None:
+        """Return the validation loss (or bits per byte) at a place, between two evaluations on the line through both.
+
+        None before the first evaluation and after the last.
+        """
+        y = self.val_bits if bits else self.val_loss
+        if not len(self.val_x) or not self.val_x[0] <= x <= self.val_x[-1]:
+            return None
+        found = float(np.interp(x, self.val_x, y))
+        return found if np.isfinite(found) else None
+
+
+def curve_of(digest: RunDigest, axis: Axis) -> RunCurve:
+    """Return a run's curves over an axis."""
+    x = places_of(digest.curves, axis)
+    known = np.isfinite(x)
+    steps, x, loss = digest.curves.step[known], x[known], digest.curves.loss[known]
+    told = [event for event in digest.evaluations if is_validation(event)]
+    val_steps = np.array([event["step"] for event in told], dtype=np.float64)
+    # An evaluation tells neither the time nor the tokens of the training: they are those of its step.
+    val_x = val_steps if axis == "step" else np.interp(val_steps, steps, x, left=0.0) if len(steps) else val_steps * 0
+    val_loss = np.array([event["loss"] for event in told], dtype=np.float64)
+    val_bits = np.array([_or_nan(event.get("bits_per_byte")) for event in told], dtype=np.float64)
+    order = np.argsort(val_x, kind="stable")
+    return RunCurve(digest.summary.run, x, loss, val_x[order], val_loss[order], val_bits[order])
+
+
+def places_of(curves: LossCurve, axis: Axis) -> Floats:
+    """Return where each training step lies on an axis; NaN where that was not told."""
+    x = np.asarray({"step": curves.step, "tokens": curves.tokens, "time": curves.seconds}[axis], dtype=np.float64)
+    # A clock that was set back must not fold the curve.
+    return np.where(np.isfinite(x), np.fmax.accumulate(x), np.nan) if len(x) else x
+
+
+def is_validation(event: Mapping[str, Any]) -> bool:
+    """Return whether an `eval` event is one of the row that compares: on the fixed part of the validation split."""
+    numbers = (event.get("step"), event.get("loss"))
+    told = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in numbers)
+    return told and event.get("split") == "validation" and not event.get("whole")
+
+
+def shared_places(curves: Sequence[RunCurve], count: int = 8) -> list[float]:
+    """Return up to `count` places at which the first run was evaluated, about evenly spread over what all have reached,
+    and the last place that all have reached.
+    """
+    first = max((float(curve.val_x[0]) for curve in curves if len(curve.val_x)), default=0.0)
+    last = min((curve.reach for curve in curves), default=0.0)
+    if not curves or not 0 < last >= first:
+        return []
+    places = curves[0].val_x
+    places = np.unique(places[(places > first) & (places < last)])
+    chosen = np.linspace(0, len(places) - 1, min(count - 1, len(places))).round().astype(np.int64)
+    return [*places[chosen].tolist(), last]
+
+
+def _or_nan(value: object) -> float:
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else float("nan")

@@ -1,0 +1,196 @@
+"""What a run was made of and how it did, read from its folder for a comparison."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import tomli
+
+from minigpt.comparing.curves import is_validation
+from minigpt.comparing.noise import standard_error
+from minigpt.config import Config
+from minigpt.errors import UserError
+from minigpt.events import EVENTS, EventReader
+from minigpt.presets import read_file
+from minigpt.text.corpus import MANIFEST
+from minigpt.workspace import Workspace
+
+if TYPE_CHECKING:
+    from minigpt.digest import RunDigest
+
+_HEAD_BYTES = 1 << 18
+_MAX_BLOCKS = 1024
+# Of [corpus], these change what is learned from and not what is evaluated on.
+_FOR_TRAINING = ("name", "mixture", "bpe_dropout", "bpe_dropout_copies", "shuffle_documents", "random_offsets")
+
+
+class Measured(msgspec.Struct, frozen=True, kw_only=True):
+    """One evaluation on the validation split; `loss` and its standard error in nats a token, `accuracy` a share."""
+
+    step: int
+    loss: float
+    perplexity: float
+    bits_per_byte: float | None = None
+    accuracy: float | None = None
+    evaluated_tokens: int | None = None
+    loss_error: float | None = None
+    blocks: tuple[tuple[int, float], ...] = ()
+
+    @property
+    def bits_error(self) -> float | None:
+        """The standard error of the bits per byte, the length of tokens in bytes taken as known."""
+        known = self.loss_error is not None and self.bits_per_byte is not None and self.loss > 0
+        return self.loss_error * self.bits_per_byte / self.loss if known else None  # type: ignore[operator]
+
+
+class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """One run in a comparison. `seconds` are those at work; `text` and `tokenizer` are equal where it was the same."""
+
+    run: str
+    state: str
+    preset: str | None
+    corpus: str | None
+    device: str | None
+    parameters: int | None
+    vocab_size: int | None
+    steps: int
+    tokens: int | None
+    seconds: float | None
+    tokens_per_s: float | None
+    best: Measured | None
+    last: Measured | None
+    whole: Measured | None  # the last look at all of the split, where the others took a part of it
+    text: str
+    tokenizer: str
+    forked_from: str | None = None
+    note: str = ""
+
+
+def facts_of(workspace: Workspace, known: RunDigest, config: Config | None) -> RunFacts:
+    """Return what a comparison tells of one run."""
+    summary, directory = known.summary, workspace.checkpoints / known.summary.run
+    start = first_start(directory)
+    told = [event for event in known.evaluations if is_validation(event)]
+    wholes = [event for event in known.evaluations if event.get("whole") and is_validation({**event, "whole": False})]
+    best = min(told, key=lambda event: event["loss"], default=None)
+    return RunFacts(
+        run=summary.run,
+        state=summary.state,
+        preset=summary.preset,
+        corpus=summary.corpus,
+        device=summary.device,
+        parameters=summary.parameters,
+        vocab_size=_whole(start.get("vocab_size")),
+        steps=summary.step,
+        tokens=summary.tokens,
+        seconds=summary.seconds or None,
+        tokens_per_s=summary.tokens_per_s,
+        best=None if best is None else measured(best),
+        last=measured(told[-1]) if told else None,
+        whole=measured(wholes[-1]) if wholes else None,
+        text=_text_of(workspace, start, config, summary.corpus),
+        tokenizer=_tokenizer_of(directory, start, config),
+        forked_from=_origin(summary.forked_from),
+        note=known.note,
+    )
+
+
+def measured(event: Mapping[str, Any]) -> Measured:
+    """Return what an `eval` event tells; its step and loss are there."""
+    blocks = _blocks(event.get("blocks"))
+    loss = float(event["loss"])
+    return Measured(
+        step=int(event["step"]),
+        loss=loss,
+        perplexity=math.exp(loss) if loss < 700 else math.inf,
+        bits_per_byte=_number(event.get("bits_per_byte")),
+        accuracy=_number(event.get("accuracy")),
+        evaluated_tokens=_whole(event.get("tokens")),
+        loss_error=standard_error(blocks),
+        blocks=blocks,
+    )
+
+
+def config_of(directory: Path) -> Config | None:
+    """Return a run's configuration, or None where it cannot be read."""
+    try:
+        return read_file(directory / "config.toml")
+    except UserError:
+        return None
+
+
+def first_start(directory: Path) -> dict[str, Any]:
+    """Return a run's first `start` event; nothing where its beginning cannot be read."""
+    try:
+        with EventReader(directory / EVENTS) as reader:
+            return next((event for event in reader.poll(_HEAD_BYTES) if event.get("type") == "start"), {})
+    except OSError:
+        return {}
+
+
+def _text_of(workspace: Workspace, start: Mapping[str, Any], config: Config | None, corpus: str | None) -> str:
+    """Return what is equal for two runs that were evaluated on the same text, as far as can be told."""
+    content = start.get("content_hash")
+    if not isinstance(content, str):
+        content = _content_now(workspace, config) or f"called {corpus}"
+    if config is None:
+        return content
+    kept = {name: value for name, value in msgspec.to_builtins(config.corpus).items() if name not in _FOR_TRAINING}
+    return f"{content} {sorted(kept.items())}"
+
+
+def _content_now(workspace: Workspace, config: Config | None) -> str | None:
+    """Return the content hash of the corpora that a configuration names, joined as in checkpoints."""
+    if config is None:
+        return None
+    names = [entry.rpartition(":")[0] for entry in config.corpus.mixture] or [config.corpus.name]
+    # Not opened as a corpus: that counts it anew where somebody has edited it.
+    found = [_hash_in(workspace.data / name / MANIFEST) for name in names]
+    return "+".join(map(str, found)) if all(found) else None
+
+
+def _hash_in(manifest: Path) -> str | None:
+    try:
+        content = tomli.loads(manifest.read_text(encoding="utf-8")).get("content_hash")
+    except (OSError, UnicodeDecodeError, tomli.TOMLDecodeError, RecursionError):
+        return None
+    return content if isinstance(content, str) else None
+
+
+def _tokenizer_of(directory: Path, start: Mapping[str, Any], config: Config | None) -> str:
+    try:
+        return hashlib.sha256((directory / "tokenizer.json").read_bytes()).hexdigest()
+    except OSError:
+        return f"{config.tokenizer.kind if config else 'unknown'} of {start.get('vocab_size')}"
+
+
+def _origin(told: Mapping[str, Any] | None) -> str | None:
+    if not told:
+        return None
+    step = f" at step {told['step']}" if "step" in told else ""
+    return f"{told.get('run', 'another run')}{step}"
+
+
+def _blocks(value: object) -> tuple[tuple[int, float], ...]:
+    rows: Sequence[Any] = value if isinstance(value, (list, tuple)) else ()
+    blocks = [
+        (row[0], float(row[1]))
+        for row in rows[:_MAX_BLOCKS]
+        if isinstance(row, (list, tuple)) and len(row) == 2 and _whole(row[0]) and _number(row[1]) is not None
+    ]
+    # What is not whole was written by nobody of ours, and pairs with nothing.
+    return tuple(blocks) if len(blocks) == len(rows) else ()
+
+
+def _number(value: object) -> float | None:
+    plausible = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return float(value) if plausible else None  # type: ignore[arg-type]
+
+
+def _whole(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None

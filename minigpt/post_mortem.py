@@ -1,0 +1,80 @@
+"""Why a trainer vanished without a word: what its last readings of the machine make likely.
+
+    why(directory, summary)     # None for a run that lives, or that said itself how it ended
+
+A process that the system ends by signal 9 can tell nobody. Its events can: what the memory was like a moment before.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from minigpt.errors import printable
+from minigpt.events import EVENTS, EventReader
+from minigpt.narration import clock, duration, size
+from minigpt.summary import RunSummary
+
+# The readings come every five seconds: memory that grew in between may have been full before the next.
+NEARLY_FULL = 0.92
+_TAIL_BYTES = 1 << 18
+_NO_DISK = 1 << 20
+
+
+def why(directory: Path, summary: RunSummary) -> str | None:
+    """Return what most probably ended a crashed run, and what to do, in a sentence or two; else None."""
+    if summary.state != "crashed":
+        return None
+    events = _tail(directory)
+    if any(event.get("type") == "end" for event in events[-1:]):
+        return None
+    told = [event for event in events if event.get("type") == "device" and event.get("host")]
+    last = max((event["time"] for event in events if isinstance(event.get("time"), (int, float))), default=None)
+    if last is None:
+        return None
+    begin = f"The process vanished without a word at {clock({'time': last})}, after step {summary.step:,}"
+    go_on = f"`minigpt train --resume {printable(directory.name, single_line=True)}` goes on from the last checkpoint"
+    if not any(directory.glob("*.pt")):
+        go_on = "nothing was saved yet, so start it again"
+    if psutil.boot_time() > last:
+        return f"{begin}: the machine was switched off or restarted; {go_on}."
+    memory = _memory(told, last)
+    if memory is not None:
+        return (
+            f"{begin}, and {memory}: most probably the system ended it to get memory back (signal 9). Close other "
+            f"programs, or give it less to hold (training.micro_batch_size, model.max_seq_len); {go_on}."
+        )
+    free = told[-1]["host"].get("disk_free") if told else None
+    if isinstance(free, (int, float)) and free < _NO_DISK:
+        return f"{begin}, and the disk was full: make room first. Then {go_on}."
+    return f"{begin}, as by kill -9 or a loss of power; memory was not short; {go_on}."
+
+
+def _tail(directory: Path) -> list[dict[str, Any]]:
+    """Return the last events."""
+    try:
+        with EventReader(directory / EVENTS, from_end=True, tail_bytes=_TAIL_BYTES) as reader:
+            events: list[dict[str, Any]] = []
+            while True:
+                events += reader.poll()
+                if reader.at_end:
+                    return events
+    except OSError:
+        return []
+
+
+def _memory(told: list[dict[str, Any]], last: float) -> str | None:
+    """Return how full the host's memory was before the end, or would have been soon after; None where it was not."""
+    figures = [(event, event["host"].get("memory_used"), event["host"].get("memory_total")) for event in told[-2:]]
+    known = [(event, used, total) for event, used, total in figures if used and total]
+    if not known:
+        return None
+    event, used, total = known[-1]
+    grown = max(0, used - known[0][1])
+    if used <= NEARLY_FULL * total and used + grown <= total:
+        return None
+    ago = max(0.0, last - event["time"])
+    before = f" {duration(ago)} before" if round(ago) else ""
+    return f"{size(used)} of the machine's {size(total)} of memory were in use{before}"

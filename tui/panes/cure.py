@@ -1,0 +1,90 @@
+"""Doing what a notice advises: which notice that is, and starting a run with other settings where it takes one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from minigpt.errors import UserError, printable
+from minigpt.notices import Cure, cure_of
+from minigpt.summary import RunSummary
+from tui.trainers import Trainers
+
+if TYPE_CHECKING:
+    from minigpt.start import Started
+    from minigpt.workspace import Workspace
+    from tui.app import MiniGPTApp
+
+Notice = Mapping[str, Any]
+
+
+def curable(summary: RunSummary, obeys: bool) -> Notice | None:
+    """Return the latest notice of this session with a cure; a command is one only while somebody `obeys`."""
+    for notice in reversed(summary.notices):
+        cure = cure_of(notice)
+        # What was advised before a resumption is not to be done after it.
+        if cure is not None and _time(notice) >= (summary.started or 0):
+            return notice if obeys or "settings" in cure else None
+    return None
+
+
+def _time(notice: Notice) -> float:
+    time = notice.get("time")
+    return time if isinstance(time, (int, float)) else 0.0
+
+
+def told(cure: Cure) -> str:
+    """Return in words what a cure does."""
+    label = printable(str(cure["label"]), single_line=True)
+    changed = ", ".join(f"{key} = {value}" for key, value in assignments(cure).items())
+    return f"{label[:1].upper()}{label[1:]}: {printable(changed, single_line=True)}." if changed else f"{label}."
+
+
+def assignments(cure: Cure) -> dict[str, str]:
+    """Return the settings that a cure wants changed, as `--set` takes them."""
+    settings = cure.get("settings")
+    return {str(key): _as_text(value) for key, value in settings.items()} if isinstance(settings, Mapping) else {}
+
+
+def _as_text(value: object) -> str:
+    if value is None:
+        return "auto"
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
+def start_cured(workspace: Workspace, directory: Path, checkpoint: str | None, cure: Cure, more: list[str]) -> Started:
+    """Start a new run with a cure's settings, from a checkpoint's weights or (None) from the start.
+
+    Raises UserError or OSError.
+    """
+    from minigpt.runs import CONFIG, new_run_name
+    from minigpt.start import start, start_forked
+
+    changes = [part for key, value in assignments(cure).items() for part in ("--set", f"{key}={value}")]
+    if checkpoint is not None:
+        return start_forked(workspace, directory.name, checkpoint, [*changes, *more])
+    name = new_run_name(workspace, re.sub(r"-\d+$", "", directory.name))
+    return start(workspace, name, ["--config", str(directory / CONFIG), "--run", name, *changes, *more])
+
+
+class CureTrainers(Trainers):
+    """Starts a run in its own way, but as the app starts any: asks where another one is at work."""
+
+    def __init__(self, app: MiniGPTApp, launch: Callable[[list[str]], Started]) -> None:
+        super().__init__(app)
+        self._start = launch
+        self._started = app.trainers._started
+
+    def _launch(self, arguments: list[str], run: str | None) -> None:
+        from tui.watch import Watcher
+
+        try:
+            self._started = self.app.trainers._started = self._start(arguments)
+        except (UserError, OSError) as error:
+            self.app.tell_from_thread("Not started", str(error))
+            return
+        self.app.call_later(self.app.show_run, Watcher(self._started.directory, self._started), False)
