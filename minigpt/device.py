@@ -171,6 +171,7 @@ def peak_flops(device: Device) -> tuple[float, str]:
     return measured_flops(device), "measured matrix product"
 
 
+@cache
 def measured_flops(device: Device, size: int = 1024) -> float:
     """Return the FLOP/s of a square matrix product, the best of several."""
     import torch

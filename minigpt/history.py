@@ -215,7 +215,7 @@ class RunHistory:
 
     def _tell(self, event: dict[str, Any]) -> None:
         try:
-            line = narrate(event)
+            line = narrate(event, pointer=False)
         except (TypeError, ValueError, OverflowError):  # fields of a shape that no trainer of ours writes
             return
         if line is not None:

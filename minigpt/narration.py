@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from minigpt.errors import printable
-from minigpt.notices import cure_of
+from minigpt.notices import NOTICES, cure_of
 
 
-def narrate(event: Mapping[str, Any], log_every: int = 1) -> str | None:
+def narrate(event: Mapping[str, Any], log_every: int = 1, pointer: bool = True) -> str | None:
     """Return one line for people, safe for a terminal, or None for events that only machines need.
 
-    Of `step` events, one in `log_every` is told.
+    Of `step` events, one in `log_every` is told. With a `pointer`, warnings end with the command that explains them.
     """
     teller = _TELLERS.get(str(event.get("type")))
     if teller is None:
@@ -21,6 +21,8 @@ def narrate(event: Mapping[str, Any], log_every: int = 1) -> str | None:
     if event["type"] == "step" and int(event.get("step") or 0) % log_every:
         return None
     line = teller(event)
+    if pointer and event["type"] == "notice" and event.get("severity") != "info" and event.get("code") in NOTICES:
+        line = f"{line} (minigpt learn {event['code']})"
     return None if line is None else printable(line)
 
 

@@ -30,7 +30,7 @@ def why(directory: Path, summary: RunSummary) -> str | None:
     events = _tail(directory)
     if any(event.get("type") == "end" for event in events[-1:]):
         return None
-    told = [event for event in events if event.get("type") == "device" and event.get("host")]
+    told = [event for event in events if event.get("type") == "device" and isinstance(event.get("host"), dict)]
     last = max((event["time"] for event in events if isinstance(event.get("time"), (int, float))), default=None)
     if last is None:
         return None
@@ -68,7 +68,7 @@ def _tail(directory: Path) -> list[dict[str, Any]]:
 def _memory(told: list[dict[str, Any]], last: float) -> str | None:
     """Return how full the host's memory was before the end, or would have been soon after; None where it was not."""
     figures = [(event, event["host"].get("memory_used"), event["host"].get("memory_total")) for event in told[-2:]]
-    known = [(event, used, total) for event, used, total in figures if used and total]
+    known = [(event, used, total) for event, used, total in figures if isinstance(used, int) and isinstance(total, int)]
     if not known:
         return None
     event, used, total = known[-1]

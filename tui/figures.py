@@ -293,7 +293,7 @@ def log_rows(lines: Sequence[LogLine], chosen: str, curable: Mapping[str, Any] |
 
 def _line_of(notice: Mapping[str, Any], lines: Sequence[LogLine]) -> LogLine | None:
     """Return the line that tells of a notice."""
-    text = narrate(notice)
+    text = narrate(notice, pointer=False)
     return next((line for line in reversed(lines) if line.text == text and line.time == notice.get("time")), None)
 
 

@@ -55,7 +55,7 @@ GENERAL_HELP = """
 |---|---|
 | 1-5, F2-F6 | Train, Corpus, Presets, Chat, Runs |
 | Tab, Shift+Tab | from one thing to the next |
-| ? | explain what has the focus |
+| ? | explain what has the focus; Enter there reads on |
 | Ctrl+P | all commands by name, and the colour themes |
 | Esc | leave a text field |
 | q | leave; training goes on |

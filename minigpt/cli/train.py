@@ -113,7 +113,8 @@ def _begin(options: argparse.Namespace, workspace: Workspace, tell: Say, turn: T
     from minigpt.training.session import Session
 
     if options.resume is not None:
-        session = Session.resume(workspace, options.resume or None, **_new_end(options), say=tell, turn=turn)
+        end = _new_end(options)
+        session = Session.resume(workspace, options.resume or None, **end, run=options.run, say=tell, turn=turn)
     else:
         for warning in unusual(config):
             tell(f"Note: {warning}")
@@ -175,8 +176,10 @@ def _with_one_text(config: Config, options: argparse.Namespace) -> Config:
 
 def _new_end(options: argparse.Namespace) -> dict[str, int | None]:
     """Return a resumed run's new end; raises UserError when other settings are to change too."""
+    from minigpt.training.resuming import is_file
+
     other = sorted(given_settings(options).keys() - LONGER)
-    if other or options.run:
+    if other or (options.run and not is_file(options.resume)):
         raise UserError(
             f"--resume goes on with the run's own settings, and {other[0] if other else '--run'} would change them: "
             "leave it out, or start a new run with your changes, from its weights with `minigpt train --fork RUN` or "
@@ -304,9 +307,7 @@ def _detach(options: argparse.Namespace, workspace: Workspace) -> int:
     arguments = [argument for argument in sys.argv[1:] if argument not in ("--detach", "--quiet", "--json")]
     arguments.remove("train")
     if options.resume is not None:
-        from minigpt.training.resuming import run_to_resume
-
-        run = run_to_resume(workspace, options.resume or None).name
+        run = options.run or _run_to_go_on_in(workspace, options.resume, arguments)
     else:
         config, preset = _configuration(options, workspace)
         run = options.run or _name_of(options, workspace, config, preset)
@@ -318,6 +319,22 @@ def _detach(options: argparse.Namespace, workspace: Workspace) -> int:
     does = f"Queued behind {options.after}" if options.after else "Training"
     say(f"{does} as process {started.pid}. Watch it with `minigpt runs watch {run}`.")
     return 0
+
+
+def _run_to_go_on_in(workspace: Workspace, target: str, arguments: list[str]) -> str:
+    """Return the run's name; of a file that cannot go on in its own run, it goes into the arguments."""
+    from minigpt.training.resuming import checkpoint_to_resume, directory_to_go_on_in, is_file, run_to_resume
+
+    own = run_to_resume(workspace, target or None).name
+    if not is_file(target):
+        return own
+    from minigpt.model.checkpoint import load
+
+    path = checkpoint_to_resume(workspace, target)
+    run = directory_to_go_on_in(workspace, path, load(path).step, say).name
+    if run != own:
+        arguments += ["--run", run]
+    return run
 
 
 def _name_of(options: argparse.Namespace, workspace: Workspace, config: Config, preset: str) -> str:

@@ -64,17 +64,24 @@ def checkpoint_to_resume(workspace: Workspace, target: str | None, turn: Turn | 
     return checkpoint
 
 
-def directory_to_go_on_in(workspace: Workspace, path: Path, step: int, say: Callable[[str], None]) -> Path:
-    """Return the checkpoint's own run; a new one where that would overwrite a later part of the run, or is no run."""
+def directory_to_go_on_in(
+    workspace: Workspace, path: Path, step: int, say: Callable[[str], None], name: str | None = None
+) -> Path:
+    """Return the checkpoint's own run; a new one where that would overwrite a later part of the run, or is no run.
+
+    With a `name` it is a new run of that name. Raises UserError where there is one already.
+    """
     from minigpt.model.checkpoint import load  # torch is not needed to know which run is meant
 
     directory = path.parent
-    if (directory / EVENTS).exists():
+    if name is not None and (workspace.run_directory(name) / CONFIG).exists():
+        raise UserError(f"There is a run {name} already: choose another --run name.")
+    if name is None and (directory / EVENTS).exists():
         latest = resume_checkpoint(directory)
         if latest is None or latest.samefile(path) or load(latest).step <= step:
             return directory
     stem = directory.name if (directory / EVENTS).exists() else path.stem
-    own = workspace.run_directory(new_run_name(workspace, stem))
+    own = workspace.run_directory(name or new_run_name(workspace, stem))
     say(f"Going on from step {step:,} in a new run, {own.name}: {directory.name} stays as it is.")
     return own
 

@@ -119,18 +119,19 @@ class Session:
         *,
         epochs: int | None = None,
         steps: int | None = None,
+        run: str | None = None,
         say: Say = print,
         turn: Turn | None = None,
     ) -> Session:
         """Prepare to go on with a run (by name, or by a checkpoint file; without either the last interrupted one).
 
-        With `epochs` or `steps` the run gets a new, later end, and its learning rate climbs again. A run that waited
-        for its `turn` is locked already. Raises UserError.
+        With `epochs` or `steps` the run gets a new, later end, and its learning rate climbs again. A file may go on as
+        a new run called `run`. A run that waited for its `turn` is locked already. Raises UserError.
         """
         workspace.require_writable()
         path = checkpoint_to_resume(workspace, target, turn)
         checkpoint = load(path)
-        directory = directory_to_go_on_in(workspace, path, checkpoint.step, say)
+        directory = directory_to_go_on_in(workspace, path, checkpoint.step, say, run)
         if not checkpoint.training:
             raise UserError(
                 f"{path} has weights but no optimizer state (it was imported or exported): it cannot be resumed."
@@ -296,6 +297,7 @@ class Session:
             "run": self.directory.name,
             "preset": self.preset or recorded_preset(self.directory),
             "corpus": self.config.corpus.name,
+            "content_hash": self.text.content_hash,
             "family": self.config.model.family,
             "parameters": self.model.parameter_count(),
             "tokens": self.text.train.tokens,

@@ -411,7 +411,7 @@ class Trainer:
             for name in names:
                 kind = name.removeprefix("checkpoint_").split("_")[0]
                 self.recorder.event("checkpoint", path=name, step=self.progress.step, kind=kind)
-            remove_old_checkpoints(self.directory, self.settings.keep_last)
+            remove_old_checkpoints(self.directory, self.settings.keep_last, self.settings.keep_every)
         self.restart_clock()
         return True
 

@@ -15,6 +15,7 @@ import torch
 from minigpt.errors import UserError
 from minigpt.jobs import EVENTS, EventReader
 from minigpt.model.checkpoint import load
+from minigpt.runs import summarise
 from minigpt.training.session import Session
 from minigpt.workspace import Workspace
 from tests.conftest import small_config
@@ -34,6 +35,14 @@ def losses(directory: Path) -> dict[int, float]:
             if event["type"] == "step":
                 found[event["step"]] = event["loss"]
     return found
+
+
+def wait_for_end(directory: Path) -> int | None:
+    """Return the exit code of a run in a process of its own."""
+    deadline = time.monotonic() + 60
+    while summarise(directory).ended is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return summarise(directory).exit_code
 
 
 def train(workspace: Workspace, run: str, **changes: object) -> Session:
@@ -154,6 +163,21 @@ def test_going_on_from_an_older_checkpoint_leaves_the_run_as_it_is(workspace: Wo
     assert {path.name: path.stat().st_mtime_ns for path in session.directory.iterdir()} == before
     assert any(older.directory.name in line for line in said)
     assert losses(older.directory)[12] == losses(session.directory)[12]
+
+
+def test_an_older_checkpoint_goes_on_in_the_background_as_the_run_it_names(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from minigpt.cli.main import main
+
+    session = steered_run(workspace, lr_scale=1)
+    command = ["train", "--resume", str(session.directory / "checkpoint_step_4.pt"), "--detach"]
+    monkeypatch.setattr(sys, "argv", ["minigpt", *command, "--workspace", str(workspace.root)])
+    assert main() == 0
+    directory = workspace.run_directory(capsys.readouterr().out.strip())
+    assert directory != session.directory
+    assert wait_for_end(directory) == 0
+    assert losses(directory)[12] == losses(session.directory)[12]
 
 
 def test_without_validation_the_best_model_is_the_last(workspace: Workspace) -> None:

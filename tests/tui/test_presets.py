@@ -15,7 +15,7 @@ from textual.widgets import Input
 from minigpt.config import Config, settings
 from minigpt.presets import load_preset, read_file, with_values
 from minigpt.workspace import Workspace
-from tests.tui.scene import Scene, app_of, on_screen, screen, until
+from tests.tui.scene import Scene, app_of, on_screen, until
 from tests.tui.screens import differences
 from tui.panes.presets import PresetsPane
 from tui.presets.draft import Draft

@@ -94,7 +94,8 @@ class Desk:
         return self._board
 
     def _look(self) -> list[Work]:
-        works = self._board_here().look()
+        # Other panes have tasks of their own.
+        works = [work for work in self._board_here().look() if work.action in _WHAT]
         if all(work.state.ended for work in works):
             self._forget_old_scratch()
         return works
@@ -146,7 +147,7 @@ class Desk:
             self.pane.app.push_screen(self._trouble(work), partial(self._answered, work))
 
     def _trouble(self, work: Work) -> Choice:
-        title = _WHAT.get(work.action, "It was not done")
+        title = _WHAT[work.action]
         if work.state.error == "CredentialsMissing":
             title = "An account is needed"
         answers = [("ok", "OK", "primary")]

@@ -10,10 +10,10 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.widget import Widget
 
+from minigpt import learn
 from minigpt.history import RunHistory
 from tui.compare.ghosts import Ghost, ghost_series
 from tui.curves import plot, smoothed_loss
-from tui.explain import EXPLANATIONS
 from tui.figures import EVALUATION_HEADER, LOG_FILTERS, device_rows, evaluation_rows, log_rows, run_rows
 from tui.state import UIState
 from tui.view import CHARTS, VIEWS, View
@@ -111,7 +111,7 @@ class Board(Widget):
                 yield Rows(id="evaluations", follow_end=True)
         with Horizontal(id="below"):
             diary = Diary(id="diary", classes="box")
-            diary.explain = EXPLANATIONS["sample"]
+            diary.explain = learn.sentence("metrics/sample") or ""
             yield diary
             log = Rows(id="log", classes="box", follow_end=True)
             log.border_title = "log"
@@ -201,7 +201,7 @@ class Board(Widget):
 
     def _draw(self, chart: Chart, name: str, history: RunHistory, view: View, ui: UIState) -> None:
         shown = plot(name, history, view)
-        chart.tooltip = EXPLANATIONS[f"{name}_chart"]
+        chart.tooltip = learn.sentence(f"metrics/{name}_chart")
         if chart.title != shown.title:
             chart.title = shown.title
         chart.log_scale = shown.log or (ui.log_axis and name == "loss")

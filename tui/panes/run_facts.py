@@ -105,7 +105,7 @@ def notices_of(summary: RunSummary) -> Content:
         return Content("")
     lines = [Content.styled("Last notices", "bold")]
     for event in reversed(summary.notices[-NOTICES:]):
-        style, told = _STYLES.get(str(event.get("severity")), ""), narrate(event) or ""
+        style, told = _STYLES.get(str(event.get("severity")), ""), narrate(event, pointer=False) or ""
         lines.append(Content.styled(told, style) if style else Content(told))
     return Content("\n").join(lines)
 

@@ -109,35 +109,39 @@ def _size(outlook: Outlook) -> Iterator[Row]:
                     (f" {share:>4.0%}", REMARK),
                 ),
             )
-    yield _row("flops", "compute", f"{short(outlook.flops_per_token)} FLOPs a token")
+    yield _row("flops_per_token", "compute", f"{short(outlook.flops_per_token)} FLOPs a token")
 
 
 def _memory(outlook: Outlook) -> Iterator[Row]:
     memory = outlook.memory
     free = f" of {size(memory.available)} free" if memory.available is not None else ""
     fits = memory.available is None or memory.total <= memory.available
-    yield _row("memory", "memory", f"{size(memory.total)}{free}", colour="bold text" if fits else "bold text-error")
+    yield _row(
+        "training_memory", "memory", f"{size(memory.total)}{free}", colour="bold text" if fits else "bold text-error"
+    )
     yield _pair("weights", memory.weights, "gradients", memory.gradients)
     yield _pair("optimizer", memory.optimizer, "activations", memory.activations)
     yield _pair("to work in", memory.workspace, "the rest", memory.overhead)
     if outlook.memory_measured is not None:
-        yield _row("memory", "", f"{size(outlook.memory_measured)} measured")
-    yield _row("micro_batch", "at once", f"{outlook.micro_batch_size} windows of text", f" on {outlook.device}")
+        yield _row("training_memory", "", f"{size(outlook.memory_measured)} measured")
+    yield _row(
+        "training.micro_batch_size", "at once", f"{outlook.micro_batch_size} windows of text", f" on {outlook.device}"
+    )
 
 
 def _pair(one: str, amount: float, other: str, other_amount: float) -> Row:
     left = ((f"  {one:<11}", "foreground-muted"), (f"{size(amount):>8}", "text"))
     right = ((f"  {other:<12}", "foreground-muted"), (f"{size(other_amount):>8}", "text"))
-    return Row("memory", (*left, *right))
+    return Row("training_memory", (*left, *right))
 
 
 def _length(outlook: Outlook, probing: bool) -> Iterator[Row]:
     if outlook.train_tokens is None:
-        yield _row("tokens", "text", "not there yet: its length is not known")
+        yield _row("tokens_per_parameter", "text", "not there yet: its length is not known")
     else:
         about = "" if outlook.train_tokens_exact else "about "
         each = f"  {outlook.tokens_per_parameter:.3g} a parameter" if outlook.tokens_per_parameter is not None else ""
-        yield _row("tokens", "text", f"{about}{short(outlook.train_tokens)} tokens", each)
+        yield _row("tokens_per_parameter", "text", f"{about}{short(outlook.train_tokens)} tokens", each)
     if outlook.steps is not None:
         epochs = f" = {outlook.epochs:.3g} epochs" if outlook.epochs is not None else ""
         tokens = f" = {short(outlook.tokens)} tokens" if outlook.tokens is not None else ""

@@ -96,24 +96,3 @@ class Ask(ModalScreen[str | None]):
     def on_input_submitted(self, event: Input.Submitted) -> None:
         event.stop()
         self.dismiss(event.value)
-
-
-class Reader(ModalScreen[None]):
-    """Shows a page of help."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q,f1,question_mark", "dismiss", "Close", id="reader.close", tooltip="Back to where you were")
-    ]
-
-    def __init__(self, title: str, markdown: str) -> None:
-        super().__init__()
-        self.title_text, self.markdown = title, markdown
-
-    def compose(self) -> ComposeResult:
-        # Not needed by the first frame, and slow to import.
-        from textual.widgets import Markdown
-
-        with VerticalScroll(classes="reader") as box:
-            box.border_title = Content(self.title_text)
-            box.border_subtitle = "Esc closes"
-            yield Markdown(self.markdown, open_links=False)
