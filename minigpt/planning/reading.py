@@ -15,12 +15,10 @@ import msgspec
 from minigpt.config import Config
 from minigpt.errors import UserError, printable
 from minigpt.text.building import TOKENIZER_FILE
-from minigpt.text.cleaning import CleaningSettings
 from minigpt.text.corpus import MANIFEST, Corpus, Manifest
 from minigpt.text.mixture import parse_mixture
-from minigpt.text.prepare import _dropout, _Preparation, _recipe, complete_manifest
+from minigpt.text.prepare import complete_manifest, shards_directory
 from minigpt.text.recipes import TokenizerRecipe
-from minigpt.text.shard_writer import SHARD_TOKENS
 from minigpt.text.sources import SAMPLE
 from minigpt.text.tokenizer import Tokenizer
 from minigpt.text.tokenizer_facts import tokenizer_path
@@ -103,7 +101,7 @@ def _sample_to_be() -> Manifest:
 
 
 def _from_shards(corpus: Corpus, config: Config) -> Reading | None:
-    directory = _shards_directory(corpus, config)
+    directory, _ = shards_directory(corpus, config)
     manifest = complete_manifest(directory)
     if manifest is None:
         return None
@@ -114,14 +112,6 @@ def _from_shards(corpus: Corpus, config: Config) -> Reading | None:
     held_out = tokens - train
     a_character = (held_out + train / copies) / max(1, corpus.manifest.characters)
     return Reading(corpus.name, train, True, vocab_size, _document_tokens(corpus, a_character))
-
-
-def _shards_directory(corpus: Corpus, config: Config) -> Path:
-    """Return where `prepare_for` would put the shards of this configuration."""
-    recipe = _recipe(corpus, None, config.tokenizer.kind, config.tokenizer.vocab_size)
-    fractions = config.corpus.validation_fraction, config.corpus.test_fraction
-    cleaning, dropout = CleaningSettings.of(config.corpus), _dropout(config.corpus)
-    return _Preparation(corpus, recipe, fractions, cleaning, dropout, SHARD_TOKENS).directory
 
 
 def _load(path: Path) -> Tokenizer:

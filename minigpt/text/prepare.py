@@ -126,11 +126,9 @@ def prepare_for(corpus: Corpus, config: Config, tokenizer_json: str | None = Non
     tokenizer = None
     if tokenizer_json is not None:
         # The shards that the model was trained on are under the key of a trained tokenizer, if they are here.
-        recipe = _recipe(corpus, None, settings.kind, settings.vocab_size)
-        cleaning, dropout = CleaningSettings.of(config.corpus), _dropout(config.corpus)
-        directory = _Preparation(corpus, recipe, fractions, cleaning, dropout, SHARD_TOKENS).directory
+        directory, note = shards_directory(corpus, config)
         if complete_manifest(directory) is not None:
-            found = _open(directory, corpus, recipe.note)
+            found = _open(directory, corpus, note)
             if found.tokenizer.to_json() == tokenizer_json:
                 return found
         tokenizer = Tokenizer.from_json(tokenizer_json)
@@ -145,6 +143,14 @@ def prepare_for(corpus: Corpus, config: Config, tokenizer_json: str | None = Non
         dropout=_dropout(config.corpus),
         task=task,
     )
+
+
+def shards_directory(corpus: Corpus, config: Config) -> tuple[Path, str]:
+    """Return where the shards of a configuration with a tokenizer of its own are, once made, and why it is that one."""
+    recipe = _recipe(corpus, None, config.tokenizer.kind, config.tokenizer.vocab_size)
+    fractions = config.corpus.validation_fraction, config.corpus.test_fraction
+    cleaning, dropout = CleaningSettings.of(config.corpus), _dropout(config.corpus)
+    return _Preparation(corpus, recipe, fractions, cleaning, dropout, SHARD_TOKENS).directory, recipe.note
 
 
 def train_tokenizer(corpora: Sequence[Corpus], config: Config, task: Task = NOBODY) -> tuple[Tokenizer, str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 
@@ -12,16 +14,37 @@ from minigpt.config import Config
 from minigpt.errors import UserError
 from minigpt.model.gpt import GPTConfig
 from minigpt.text.corpus import Corpus
+from minigpt.text.ladder import Ladder, ladder
 from minigpt.text.mixture import Mixture
 from minigpt.text.prepare import Prepared
+from minigpt.text.shards import TokenSplit
 from minigpt.text.texts import Texts, find_corpora, joint_hash, joint_name
+from minigpt.text.tokenizer import Tokenizer
 from minigpt.text.tokenizer_facts import tokenizer_path
 from minigpt.text.tokenizer_kinds import KINDS
 from minigpt.text.windows import Windows
 from minigpt.training.plan import Plan
 from minigpt.training.resuming import fork_command
-from minigpt.training.trainer import TrainingText
 from minigpt.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class TrainingText:
+    """What a run learns from, as tokens, and what it is shown on the way."""
+
+    tokenizer: Tokenizer
+    windows: Windows | Mixture
+    train: TokenSplit
+    validation: TokenSplit
+    conversations: bool
+    separated: bool  # many documents, rather than one
+    prompts: tuple[str, ...]
+    content_hash: str
+
+    @cached_property
+    def ladder(self) -> Ladder | None:
+        """How well the simplest models predict it, to judge losses by."""
+        return ladder(self.train, self.validation, self.tokenizer.vocab_size)
 
 
 def told_corpora(workspace: Workspace, config: Config, say: Callable[[str], None]) -> list[Corpus]:

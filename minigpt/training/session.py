@@ -31,13 +31,13 @@ from minigpt.text.texts import gather
 from minigpt.training.controls import StopSignals, acknowledged_sets
 from minigpt.training.diagnosis.doctor import start_extras
 from minigpt.training.forking import Origin
-from minigpt.training.material import require_unchanged, resolved, told_corpora, training_text
+from minigpt.training.material import TrainingText, require_unchanged, resolved, told_corpora, training_text
 from minigpt.training.optimizer import warmup_of
-from minigpt.training.plan import Plan, make_plan, start_fields
+from minigpt.training.plan import Plan, checkpoint_bytes, checkpoints_kept, make_plan, start_fields
 from minigpt.training.recorder import Listener, Recorder
 from minigpt.training.resuming import acknowledgements, checkpoint_to_resume, directory_to_go_on_in, recorded_preset
 from minigpt.training.state import Progress, environment, environment_changes, restore
-from minigpt.training.trainer import Trainer, TrainingText
+from minigpt.training.trainer import Trainer
 from minigpt.training.turns import Turn
 from minigpt.workspace import Workspace
 
@@ -328,23 +328,21 @@ class Session:
 
     def _warn_about_disk(self, recorder: Recorder) -> None:
         settings = self.config.training
-        for_good = self.progress.last_step // settings.keep_every if settings.keep_every else 0
-        needed = self.checkpoint_bytes() * (2 * settings.keep_last + 3 + for_good)
+        needed = self.checkpoint_bytes() * checkpoints_kept(settings, self.progress.last_step)
         free = free_disk(self.directory)
         if free < needed:
             recorder.notice(
                 "warning",
                 "disk-nearly-full",
                 f"The run's checkpoints may take {size(needed)} and {size(free)} are free in {self.directory}: "
-                f"make room, or {'raise training.keep_every' if for_good else 'lower training.keep_last'}.",
+                f"make room, or {'raise training.keep_every' if settings.keep_every else 'lower training.keep_last'}.",
             )
 
     def checkpoint_bytes(self) -> int:
-        """Estimate the size of one checkpoint: weights and optimizer."""
-        parameters = self.model.parameter_count()
-        by_muon = sum(weight.numel() for weight, _ in self.model.matrices())
-        numbers = 3 * parameters - (by_muon if self.config.training.optimizer == "muon" else 0)
-        return 4 * numbers + len(self.text.tokenizer.to_json())
+        """Estimate the size of one checkpoint: weights, optimizer, tokenizer."""
+        config = self.config
+        numbers = checkpoint_bytes(config.model, self.model.config.vocab_size, config.training)
+        return numbers + len(self.text.tokenizer.to_json())
 
 
 def _process() -> dict[str, Any]:

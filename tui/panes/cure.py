@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +14,80 @@ from minigpt.errors import UserError, printable
 from minigpt.notices import Cure, cure_of
 from minigpt.summary import RunSummary
 from tui.trainers import Trainers
+from tui.widgets.dialogs import Choice
 
 if TYPE_CHECKING:
     from minigpt.start import Started
     from minigpt.workspace import Workspace
     from tui.app import MiniGPTApp
+    from tui.panes.train import TrainPane
 
 Notice = Mapping[str, Any]
+
+
+class Cures:
+    """Which notice the Train pane's cure key is for, and what the key does."""
+
+    def __init__(self, pane: TrainPane) -> None:
+        self._pane = pane
+        self.notice: Notice | None = None
+        self._done: set[tuple[object, object]] = set()  # the notices whose cure was carried out
+
+    def forget(self) -> None:
+        """Another run is watched from now on."""
+        self.notice = None
+
+    def look(self, summary: RunSummary, obeys: bool) -> bool:
+        """Find the notice that the key is for; return whether it is another than before."""
+        found = curable(summary, obeys)
+        if found is not None and _identity(found) in self._done:
+            found = None
+        changed = found != self.notice
+        self.notice = found
+        return changed
+
+    def carry_out(self, directory: Path) -> None:
+        """Have the run in `directory` do what the notice advises, or offer to start another one that does."""
+        notice = self.notice
+        cure = cure_of(notice) if notice is not None else None
+        if notice is None or cure is None:
+            return
+        if "settings" in cure:
+            self._pane.in_thread(partial(self._find_weights, directory, notice, cure), "cure")
+        elif cure["command"] == "stop":
+            self._pane.action_stop()
+        else:
+            self._done.add(_identity(notice))
+            self._pane.action_send(str(cure["command"]), dict(cure["args"]))
+
+    def _find_weights(self, directory: Path, notice: Notice, cure: Cure) -> None:
+        """In a thread: look whether there are weights to begin with, then ask."""
+        from minigpt.runs import best_checkpoint
+
+        self._pane.app.call_later(self._offer_run, directory, notice, cure, best_checkpoint(directory))
+
+    def _offer_run(self, directory: Path, notice: Notice, cure: Cure, checkpoint: Path | None) -> None:
+        begin = [("fork", "From its best weights", "primary")] if checkpoint is not None else []
+        answers = [*begin, ("new", "From the start", "default"), ("no", "Not now", "default")]
+        question = Choice(
+            "Start a run with this changed?",
+            f"{told(cure)} This run cannot take that on while it trains: a new one begins with it, and this one stays "
+            "as it is.",
+            [(name, f"{number} {label}", variant) for number, (name, label, variant) in enumerate(answers, 1)],
+        )
+
+        def answered(answer: str | None) -> None:
+            if answer in ("fork", "new"):
+                self._done.add(_identity(notice))
+                name = checkpoint.name if answer == "fork" and checkpoint is not None else None
+                app = self._pane.minigpt
+                CureTrainers(app, partial(start_cured, app.workspace, directory, name, cure)).begin()
+
+        self._pane.app.push_screen(question, answered)
+
+
+def _identity(notice: Notice) -> tuple[object, object]:
+    return notice.get("time"), notice.get("message")
 
 
 def curable(summary: RunSummary, obeys: bool) -> Notice | None:

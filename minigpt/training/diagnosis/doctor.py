@@ -25,6 +25,7 @@ from minigpt.training.diagnosis.splits import Overfitting, Underfitting
 from minigpt.training.diagnosis.text import look_at_text
 from minigpt.training.diagnosis.time_spent import WaitingForData, unsaved
 from minigpt.training.optimizer import warmup_of
+from minigpt.training.plan import checkpoint_bytes
 
 if TYPE_CHECKING:
     from minigpt.training.trainer import Trainer
@@ -65,7 +66,10 @@ class Doctor:
         self.said: set[str] = set()
         self._muted = False
         self._saved_at = trainer.saved_at
-        self._shortage = Shortage(_checkpoint_bytes(trainer), less_memory(trainer))
+        self._shortage = Shortage(
+            checkpoint_bytes(trainer.config.model, trainer.model.config.vocab_size, trainer.settings),
+            less_memory(trainer),
+        )
 
     @property
     def situation(self) -> Situation:
@@ -226,8 +230,3 @@ def less_memory(trainer: Trainer) -> Cure | None:
         return {"label": "recompute activations, in a new run", "settings": {"training.gradient_checkpointing": True}}
     context = trainer.model.config.max_seq_len // 2
     return {"label": f"a context of {context}, in a new run", "settings": {"model.max_seq_len": context}}
-
-
-def _checkpoint_bytes(trainer: Trainer) -> int:
-    """Return about how large a checkpoint is: weights and what the optimizer keeps of each."""
-    return 3 * 4 * trainer.model.parameter_count()
