@@ -177,7 +177,9 @@ def measured_flops(device: Device, size: int = 1024) -> float:
     import torch
 
     dtype = getattr(torch, device.precision)
-    a = torch.randn(size, size, device=device.kind).to(dtype)
+    # Random numbers of its own: how often this is called must not move those of a run.
+    generator = torch.Generator(device.kind).manual_seed(0)
+    a = torch.randn(size, size, generator=generator, device=device.kind).to(dtype)
     product = a @ a
 
     def multiply() -> None:

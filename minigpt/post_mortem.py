@@ -52,6 +52,10 @@ def why(directory: Path, summary: RunSummary) -> str | None:
     return f"{begin}, as by kill -9 or a loss of power; memory was not short; {go_on}."
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float))
+
+
 def _tail(directory: Path) -> list[dict[str, Any]]:
     """Return the last events."""
     try:
@@ -68,7 +72,7 @@ def _tail(directory: Path) -> list[dict[str, Any]]:
 def _memory(told: list[dict[str, Any]], last: float) -> str | None:
     """Return how full the host's memory was before the end, or would have been soon after; None where it was not."""
     figures = [(event, event["host"].get("memory_used"), event["host"].get("memory_total")) for event in told[-2:]]
-    known = [(event, used, total) for event, used, total in figures if isinstance(used, int) and isinstance(total, int)]
+    known = [(event, used, total) for event, used, total in figures if _is_number(used) and _is_number(total)]
     if not known:
         return None
     event, used, total = known[-1]

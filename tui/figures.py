@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from minigpt.errors import printable
 from minigpt.narration import duration, narrate, number, size
+from tui.ladder import rung_passed, rungs_in_words
+from tui.parts import BAD, DIM, GOOD, PLAIN, STRONG, WARN, bar, short
+from tui.time_left import time_left
 from tui.widgets.rows import Part, Row
 
 if TYPE_CHECKING:
@@ -16,16 +19,10 @@ if TYPE_CHECKING:
 
 CURE_KEY = "a"
 LABEL = 7
-BAR = 12
-DIM, PLAIN, STRONG, GOOD, WARN, BAD = "foreground-muted", "foreground", "bold foreground", "success", "warning", "error"
 # Silence of this many heartbeats is worth a word.
 SILENT_SECONDS = 25
 # No progress for so long, and for the time of so many steps, is worth one too.
 STUCK_SECONDS, STUCK_STEPS = 60, 10
-# How to tell when a run will be over that takes less than so many seconds.
-HOUR, DAY = 3600, 86400
-UNTIL = ((12 * HOUR, "%H:%M"), (6 * DAY, "%a %H:%M"), (200 * DAY, "%d %b %H:%M"))
-LONGEST = 3650 * DAY
 
 STATE_SIGNS = {
     "training": ("●", GOOD),
@@ -60,58 +57,28 @@ def state_parts(history: RunHistory, starting: bool = False) -> list[Part]:
     return parts
 
 
-def bar(fraction: float, width: int = BAR, colour: str = "primary") -> list[Part]:
-    """Return a thin bar."""
-    filled = round(max(0.0, min(1.0, fraction)) * width)
-    return [("━" * filled, colour), ("─" * (width - filled), DIM), (" ", "")]
-
-
 def run_rows(history: RunHistory, smoothed: float | None) -> list[Row]:
     """Return the figures of the training."""
     summary, curves = history.summary, history.curves
     rows = [_progress("step", summary.step, history.pace.planned_steps or summary.planned_steps, "{:,.0f}")]
     if summary.epoch is not None:
         rows.append(_progress("epoch", summary.epoch, summary.planned_epochs, "{:.3g}"))
-    rows.append(_row("left", "left", _time_left(history)))
+    rows.append(_row("left", "left", time_left(history)))
     loss = smoothed if smoothed is not None else summary.last_loss
     rows.append(_row("loss", "train", [(number(loss), STRONG)]))
     validation = _latest(history, "validation")
     if validation:
         rows.append(_row("validation", "val", _validation(history, validation)))
-        perplexity = [(number(validation.get("perplexity"), 2), PLAIN), (" on val", DIM), *_rung_passed(history)]
+        perplexity = [(number(validation.get("perplexity"), 2), PLAIN), (" on val", DIM)]
+        perplexity += rung_passed(summary.ladder, _loss(validation))
         rows.append(_row("perplexity", "ppl", perplexity))
     if len(curves):
         rows += _step_figures(history)
     if summary.parameters:
         rows.append(_row("parameters", "params", [(f"{summary.parameters:,}", PLAIN)]))
     if summary.ladder:
-        rows.append(_row("ladder", "ladder", _ladder(history)))
+        rows.append(_row("ladder", "ladder", rungs_in_words(summary.ladder)))
     return rows
-
-
-# The simple models, the best first, and what they are called where room is short.
-RUNGS = {"bigram": "bigram", "unigram": "unigram", "uniform": "ln V"}
-
-
-def _rungs(history: RunHistory) -> dict[str, float]:
-    """Return the losses of the simple models, the best first."""
-    told = history.summary.ladder or {}
-    return {name: told[name] for name in RUNGS if math.isfinite(told.get(name, math.nan))}
-
-
-def _rung_passed(history: RunHistory) -> list[Part]:
-    """Return which simple model this one has passed, and that one's perplexity."""
-    loss = _loss(_latest(history, "validation"))
-    passed = next(((name, rung) for name, rung in _rungs(history).items() if loss is not None and loss < rung), None)
-    if passed is None:
-        return [("  still at chance", WARN)] if _rungs(history) and loss is not None else []
-    return [(f"  past {passed[0]} {math.exp(min(passed[1], 700)):,.4g}", DIM)]
-
-
-def _ladder(history: RunHistory) -> list[Part]:
-    """Return the losses of the simple models, the best first: where there is no room, the others give way."""
-    steps = [f"{RUNGS[name]} {number(loss, 2)}" for name, loss in _rungs(history).items()]
-    return [(step if not place else f" {step}", DIM if place else PLAIN) for place, step in enumerate(steps)]
 
 
 def _step_figures(history: RunHistory) -> list[Row]:
@@ -139,25 +106,6 @@ def _validation(history: RunHistory, validation: Mapping[str, Any]) -> list[Part
     if summary.best_val_loss is not None:
         parts.append((f"  best {number(summary.best_val_loss)} @{summary.best_step or 0:,}", DIM))
     return parts
-
-
-def _time_left(history: RunHistory) -> list[Part]:
-    summary = history.summary
-    if summary.ended is not None or summary.state in ("crashed", "finished", "interrupted", "failed"):
-        spent = (summary.last_event_time or 0) - (summary.started or 0)
-        resumed = [("  since it resumed", DIM)] if summary.resumed_from else []
-        return [(f"over, after {duration(max(0.0, spent))}", PLAIN), *resumed]
-    left = history.pace.seconds_left
-    if left is None:
-        return [("not known yet", DIM)]
-    now = time.time()
-    if summary.state != "paused":
-        # The pace is known up to the last step; what passed since then is gone.
-        left = max(0.0, left - max(0.0, now - (history.pace.last_step_time or now)))
-    if left > LONGEST:
-        return [("more than ten years", PLAIN)]
-    form = next((form for limit, form in UNTIL if left < limit), "%d %b %Y")
-    return [(duration(left), PLAIN), (f"  until {time.strftime(form, time.localtime(now + left))}", DIM)]
 
 
 def device_rows(history: RunHistory, width: int) -> list[Row]:
@@ -307,14 +255,6 @@ def _log_row(line: LogLine, curable: Mapping[str, Any] | None) -> Row:
     )
     words = (text, colour if line.kind == "error" else PLAIN)
     return Row("log", ((f"{clock} ", DIM), (f"{sign} ", colour), *key, words))
-
-
-def short(value: float) -> str:
-    """Return a count in few characters: 1.23M."""
-    for limit, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= limit:
-            return f"{value / limit:.3g}{unit}"
-    return f"{value:g}"
 
 
 def _progress(key: str, done: float, planned: float | None, form: str) -> Row:

@@ -10,21 +10,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from minigpt.cli.common import add_setting_flags, given_settings, with_given, workspace_of, write_json
+from minigpt.cli.common import add_setting_flags, given_settings, with_given, workspace_of
 from minigpt.cli.main import say
 from minigpt.cli.progress import Careful, Display, JsonLines, Silent, best_display
+from minigpt.cli.train_report import report_forecast, report_result
 from minigpt.config import Config
-from minigpt.errors import UserError, printable
-from minigpt.narration import duration, size
+from minigpt.errors import UserError
 from minigpt.presets import DEFAULT_PRESET, load_preset, read_file, unusual, with_values
-from minigpt.runs import CONFIG, RunSummary, find_run, fork_name, new_run_name, summarise
+from minigpt.runs import CONFIG, find_run, fork_name, new_run_name
 from minigpt.start import start
 from minigpt.text.texts import find_corpora, joint_name
 from minigpt.training.turns import EXIT_INTERRUPTED, Turn, Withdrawn
 from minigpt.workspace import Workspace
 
 if TYPE_CHECKING:
-    from minigpt.training.dryrun import Portion
     from minigpt.training.forking import Origin
     from minigpt.training.session import Session
 
@@ -121,7 +120,8 @@ def _begin(options: argparse.Namespace, workspace: Workspace, tell: Say, turn: T
         origin = _origin(options, workspace, tell) if options.fork is not None else None
         session = Session.new(workspace, config, preset=preset, run=options.run, origin=origin, say=tell)
     if options.dry_run:
-        return _dry_run(session, options.json)
+        report_forecast(session, options.json)
+        return 0
     return _train(session, options, turn)
 
 
@@ -206,98 +206,10 @@ def _train(session: Session, options: argparse.Namespace, turn: Turn | None) -> 
     if careful.display is None or options.json or options.quiet:
         return exit_code
     try:
-        _report(summarise(session.directory), exit_code, time.monotonic() - started)
-        _show_sample(session)
-        _what_next(run, exit_code)
+        report_result(session, exit_code, time.monotonic() - started)
     except OSError:  # the terminal went away; the run is safe
         pass
     return exit_code
-
-
-def _report(summary: RunSummary, exit_code: int, seconds: float) -> None:
-    """Print the result in words."""
-    if exit_code == 3:
-        print(f"\nInterrupted at step {summary.step:,} after {duration(seconds)}; everything is saved.")
-        return
-    if exit_code:
-        print(f"\nThe run ended at step {summary.step:,}: {printable(str(summary.reason))}.")
-        return
-    print(f"\nDone in {duration(seconds)}: {summary.step:,} steps, {summary.tokens or 0:,} tokens.")
-    losses = {event["split"]: event for event in summary.evaluations}
-    validation, train = losses.get("validation"), losses.get("train")
-    if not validation or not validation.get("loss"):
-        return
-    print(
-        f"On text it has never seen, its loss is {validation['loss']:.3f}: it is as unsure of the next token as if it "
-        f"had to pick one of {validation['perplexity']:.1f} equally likely ones. Its best guess is right "
-        f"{validation['accuracy']:.0%} of the time."
-    )
-    if train and train.get("loss"):
-        print(_verdict(validation["loss"] - train["loss"]))
-
-
-def _verdict(gap: float) -> str:
-    if gap <= 0:
-        return "On text it has learned from the loss is no lower: it generalises, and could learn more."
-    if gap < 0.2:
-        return f"On text it has learned from the loss is {gap:.2f} lower: it generalises, it does not just recite."
-    return (
-        f"On text it has learned from the loss is {gap:.2f} lower: it has begun to learn the text by heart. "
-        "More text, fewer epochs, a smaller model or some dropout would help."
-    )
-
-
-def _show_sample(session: Session) -> None:
-    from minigpt.inference.generate import LoadedModel
-
-    path = session.directory / "best_model.pt"
-    if path.is_file():
-        prompt = session.text.prompts[0]
-        text = LoadedModel.open(path, session.device.kind).generate(prompt, seed=0, max_new_tokens=100)
-        print(f"\nA sample:\n\n{printable(prompt + text)}")
-
-
-def _what_next(run: str, exit_code: int) -> None:
-    lines = {
-        0: [
-            f"minigpt chat {run}",
-            f'minigpt generate {run} --prompt "Once upon a time"',
-            f"minigpt eval {run}",
-            f"minigpt train --resume {run} --epochs N",
-        ],
-        3: [f"minigpt train --resume {run}", f"minigpt chat {run}"],
-    }.get(exit_code, [f"minigpt runs show {run}"])
-    print("\nWhat next:\n" + "\n".join(f"  {line}" for line in lines))
-
-
-def _dry_run(session: Session, as_json: bool) -> int:
-    from minigpt.training.dryrun import forecast
-
-    figures = forecast(session)
-    if as_json:
-        write_json(figures)
-        return 0
-    plan = session.plan
-    print(f"""\
-Preset or file   {printable(session.preset or "-")}
-Device           {printable(session.device.label)}, {session.device.threads} threads
-Model            {figures.parameters:,} parameters ({session.config.model.family})
-Text             {figures.train_tokens:,} tokens to learn from, {figures.validation_tokens:,} for validation\
-{"".join(map(_portion, figures.mixture))}
-Length           {plan.in_words()}
-One step         {plan.windows_per_step} windows of {plan.tokens_per_window} tokens, {plan.micro_batch_size} at once
-Data per weight  {figures.tokens_per_parameter:.2g} tokens a parameter (20 is plenty)
-Time             about {duration(figures.seconds)} of training ({1000 * figures.seconds_per_step:,.0f} ms a step)
-Memory           {size(figures.memory_measured)} measured, {size(figures.memory_estimate)} estimated,\
- {size(figures.memory_available)} free
-Disk             up to {size(figures.disk_needed)} ({size(figures.checkpoint_bytes)} a checkpoint),\
- {size(figures.disk_free)} free
-Cadence          evaluates every {plan.eval_every:,} steps, saves every {plan.save_every:,}""")
-    return 0
-
-
-def _portion(portion: Portion) -> str:
-    return f"\n                 {portion.share:.1%} from {printable(portion.corpus)}, {portion.epochs:.3g} epochs of it"
 
 
 def _detach(options: argparse.Namespace, workspace: Workspace) -> int:

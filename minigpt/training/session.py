@@ -6,7 +6,6 @@ exit_code = session.train()
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,22 +20,19 @@ from minigpt.errors import UserError
 from minigpt.jobs import RunLock
 from minigpt.model.checkpoint import BEST, Checkpoint, load
 from minigpt.model.gpt import GPT, GPTConfig
-from minigpt.narration import size
 from minigpt.presets import to_toml
-from minigpt.readings import free_disk
 from minigpt.runs import CONFIG, fork_name, new_run_name
-from minigpt.text.mixture import remarks
 from minigpt.text.storage import write_file
 from minigpt.text.texts import gather
 from minigpt.training.controls import StopSignals, acknowledged_sets
-from minigpt.training.diagnosis.doctor import start_extras
 from minigpt.training.forking import Origin
 from minigpt.training.material import TrainingText, require_unchanged, resolved, told_corpora, training_text
+from minigpt.training.opening import give_first_notices, start_event
 from minigpt.training.optimizer import warmup_of
-from minigpt.training.plan import Plan, checkpoint_bytes, checkpoints_kept, make_plan, start_fields
+from minigpt.training.plan import Plan, checkpoint_bytes, make_plan
 from minigpt.training.recorder import Listener, Recorder
-from minigpt.training.resuming import acknowledgements, checkpoint_to_resume, directory_to_go_on_in, recorded_preset
-from minigpt.training.state import Progress, environment, environment_changes, restore
+from minigpt.training.resuming import acknowledgements, checkpoint_to_resume, directory_to_go_on_in
+from minigpt.training.state import Progress, restore
 from minigpt.training.trainer import Trainer
 from minigpt.training.turns import Turn
 from minigpt.workspace import Workspace
@@ -254,26 +250,13 @@ class Session:
         if turn is not None:
             # Somebody may have asked for something while this process got ready.
             trainer.controls.commands = turn.commands
-        queued_behind = [] if turn is None else turn.behind
-        recorder.event("start", **self._start_fields(trainer), queued_behind=queued_behind)
+        recorder.event("start", **start_event(self, trainer), queued_behind=[] if turn is None else turn.behind)
         if self.resumed is not None:
             restore(trainer, self.resumed.training)
             trainer.controls.replays = acknowledged_sets(
                 acknowledgements(self.directory), self.resumed.step, () if not self.lengthened else ("max_steps",)
             )
-            self._compare_environment(trainer)
-        for code, message in self.notices:
-            recorder.notice("info", code, message)
-        for remark in remarks(self.text.windows, self.progress.last_step * self.plan.windows_per_step):
-            recorder.notice(*remark)
-        if self.text.validation.tokens < 2:
-            recorder.notice(
-                "warning",
-                "no-validation",
-                "No text is kept aside for validation, so nothing can tell learning from reciting, and target_loss and "
-                "patience have no effect: raise corpus.validation_fraction, or add text.",
-            )
-        self._warn_about_disk(recorder)
+        give_first_notices(self, trainer)
         if self.origin is not None:
             # A fork's first weights are trained, and what comes may be worse.
             trainer.save(BEST)
@@ -291,59 +274,8 @@ class Session:
             recorder=recorder,
         )
 
-    def _start_fields(self, trainer: Trainer) -> dict[str, Any]:
-        plan = self.plan.with_steps(self.progress.last_step)
-        return {
-            "run": self.directory.name,
-            "preset": self.preset or recorded_preset(self.directory),
-            "corpus": self.config.corpus.name,
-            "content_hash": self.text.content_hash,
-            "family": self.config.model.family,
-            "parameters": self.model.parameter_count(),
-            "tokens": self.text.train.tokens,
-            "flops_per_token": self.model.flops_per_token(),
-            "device": self.device.label,
-            "peak_flops": trainer.peak_flops,
-            "peak_source": trainer.peak_source,
-            "precision": self.device.precision,
-            "vocab_size": self.model.config.vocab_size,
-            "resumed_from": self.resumed.step if self.resumed else None,
-            "forked_from": self.origin.as_fields() if self.origin else None,
-            "environment": environment(trainer),
-            **start_extras(trainer),
-            **_process(),
-            **start_fields(plan),
-        }
-
-    def _compare_environment(self, trainer: Trainer) -> None:
-        assert self.resumed is not None
-        different = environment_changes(self.resumed.training["environment"], environment(trainer))
-        if different:
-            trainer.recorder.notice(
-                "info",
-                "environment-changed",
-                f"The run goes on in another environment ({'; '.join(different)}): "
-                "expect the same quality, not the same digits.",
-            )
-
-    def _warn_about_disk(self, recorder: Recorder) -> None:
-        settings = self.config.training
-        needed = self.checkpoint_bytes() * checkpoints_kept(settings, self.progress.last_step)
-        free = free_disk(self.directory)
-        if free < needed:
-            recorder.notice(
-                "warning",
-                "disk-nearly-full",
-                f"The run's checkpoints may take {size(needed)} and {size(free)} are free in {self.directory}: "
-                f"make room, or {'raise training.keep_every' if settings.keep_every else 'lower training.keep_last'}.",
-            )
-
     def checkpoint_bytes(self) -> int:
         """Estimate the size of one checkpoint: weights, optimizer, tokenizer."""
         config = self.config
         numbers = checkpoint_bytes(config.model, self.model.config.vocab_size, config.training)
         return numbers + len(self.text.tokenizer.to_json())
-
-
-def _process() -> dict[str, Any]:
-    return {"pid": os.getpid(), "world_size": 1}

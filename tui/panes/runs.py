@@ -2,41 +2,34 @@
 
 from __future__ import annotations
 
-import time
-from functools import partial
 from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.containers import Container
-from textual.content import Content
 from textual.events import DescendantFocus
 from textual.timer import Timer
 from textual.widgets import Input
 
-from minigpt.errors import printable
-from minigpt.runs import BEST, FINAL, RunSummary
+from minigpt.runs import RunSummary
 from tui.corpora.children import in_thread
 from tui.panes.pane import Pane
-from tui.panes.run_facts import RunFiles, Saved, facts_of, look_for_files, notices_of
-from tui.runs.checkpoints import CheckpointTable
+from tui.panes.run_facts import Saved
 from tui.runs.desk import Replay, RunDesk
+from tui.runs.foot import Foot
 from tui.runs.keys import HELP, KEYS, OF_RUNS
+from tui.runs.one import OneRun
 from tui.runs.onward import Onward
 from tui.runs.replaying import replay
 from tui.runs.roster import Roster
 from tui.runs.table import RunTable
-from tui.widgets.browser import Details
 from tui.widgets.listing import Listing, Row
 
 EXPLAIN = (
     "All runs. The best loss is the lowest one on text kept aside: lower is better, but only runs on the same text "
     "with the same tokenizer compare. The arrow says by which column they are in order; s takes the next."
 )
-EXPLAIN_DETAILS = "How the run stands, what can be done with it, and the last things worth a notice."
 EMPTY = "There are no runs yet. Go to Train (key 1) and press s: the preset and the text are chosen already."
 NOTHING_FOUND = "No run has these words in its name, state, preset, corpus or note. Esc shows all again."
-HINTS = "/ filters  s sorts  m compares"
 REFRESH_SECONDS = 3.0
 # With hundreds of runs they are asked for less often: on a CPU run the processor is the trainer's.
 LARGEST_SHARE = 0.01
@@ -79,25 +72,21 @@ class RunsPane(Pane):
     def __init__(self, *, id: str | None = None, classes: str | None = None, verifier: Replay | None = None) -> None:
         super().__init__(id=id, classes=classes)
         self.runs: dict[str, RunSummary] = {}
-        self.files = RunFiles("")
         self.listing = RunTable("Looking …", EXPLAIN)
-        self.details = Details(EXPLAIN_DETAILS)
-        self.details.border_title = "details"
-        self.checkpoints = CheckpointTable()
-        self.desk = RunDesk(self, verifier or replay, self._reload, self._say)
+        self._foot = Foot(self.listing, lambda: self.desk.doing)
+        self.desk = RunDesk(self, verifier or replay, self._reload, self._foot.say)
+        self.one = OneRun(self.desk.directory, self._foot.say)
+        self.checkpoints = self.one.checkpoints
         self.onward = Onward(self)
         self._roster: Roster | None = None
         self._front = False
         self._timer: Timer | None = None
-        self._said = self._trouble = ""
         self._wanted: str | None = None  # where the cursor goes with the next list
 
     def compose(self) -> ComposeResult:
         yield self.listing
         yield Words(placeholder="words to look for, then Enter", compact=True)
-        with Container(classes="one"):
-            yield self.details
-            yield self.checkpoints
+        yield self.one
 
     def shown(self) -> None:
         self._front = True
@@ -122,12 +111,12 @@ class RunsPane(Pane):
 
     def _reload(self, wanted: str | None = None) -> None:
         self._wanted = wanted or self._wanted
-        self._say("")
+        self._foot.say("")
         self._load()
 
     def _not_read(self, problem: str) -> None:
-        self._trouble = f"not read: {problem}"
-        self._foot()
+        self._foot.trouble = f"not read: {problem}"
+        self._foot.refresh()
         self._look_again()
 
     def _look_again(self) -> None:
@@ -143,15 +132,15 @@ class RunsPane(Pane):
 
     def _take(self, found: tuple[list[RunSummary], dict[str, Row]]) -> None:
         runs, lines = found
-        self._trouble = ""
         wanted = self._wanted or (None if self.runs else self.minigpt.state.run)
         self._wanted = None
         self.runs = {run.run: run for run in runs}
+        self._foot.runs, self._foot.trouble = len(runs), ""
         self.listing.take(runs, lines)
         if wanted:
             self.listing.move_to(wanted)
         self._arranged()
-        self._look_for_files()
+        self.one.look_for_files()
         self._look_again()
 
     def _arranged(self) -> None:
@@ -159,56 +148,12 @@ class RunsPane(Pane):
         if not self.listing.rows:
             self.listing.empty = NOTHING_FOUND if self.runs else EMPTY
             self.listing.refresh()
-        self._foot()
-        self._show_details()
-
-    def _say(self, text: str) -> None:
-        """Say something at the foot of the list; nothing says how many runs there are."""
-        self._said = text
-        self._foot()
-
-    def _foot(self) -> None:
-        told = printable(self._trouble or self._said or self.desk.doing or self._count(), single_line=True)
-        if str(self.listing.border_subtitle or "") != told:
-            self.listing.border_subtitle = Content(told)
-
-    def _count(self) -> str:
-        if marks := len(self.listing.marks):
-            return f"{marks} marked: m compares, u unmarks" if marks > 1 else "1 marked: Space marks another"
-        if self.listing.words:
-            return f"{len(self.listing.rows)} of {len(self.runs)} with “{self.listing.words[:30]}”: Esc shows all"
-        return f"{len(self.runs)} runs  {HINTS}" if len(self.runs) > 1 else ""
-
-    def _look_for_files(self) -> None:
-        if (run := self._current) is not None:
-            work = partial(look_for_files, self.desk.directory(run.run), run)
-            in_thread(self, work, self._take_files, self._say, "files")
-
-    def _take_files(self, files: RunFiles) -> None:
-        self.files = files
-        self._show_details()
-
-    def _show_details(self, top: bool = False) -> None:
-        run, now = self._current, time.time()
-        if run is None:
-            self.details.show(Content(""), Content(""))
-            self.checkpoints.take(RunFiles(""), now)
-            return
-        files = self._files
-        self.details.show(facts_of(run, files, now), notices_of(run))
-        self.checkpoints.take(files, now)
-        if top:
-            self.details.scroll_home(animate=False)
+        self._foot.refresh()
+        self.one.show(self._current)
 
     @property
     def _current(self) -> RunSummary | None:
         return self.runs.get(self.listing.key or "")
-
-    @property
-    def _files(self) -> RunFiles:
-        """What is known of the files of the run under the cursor."""
-        run = self.listing.key or ""
-        return self.files if self.files.run == run else RunFiles(run)
 
     @property
     def _inside(self) -> bool:
@@ -220,15 +165,9 @@ class RunsPane(Pane):
         """The checkpoint under the cursor, if the keys mean one."""
         return self.checkpoints.current if self._inside else None
 
-    @property
-    def _best(self) -> Saved | None:
-        """The run's best checkpoint, as far as its files are known."""
-        by_name = {saved.file.name: saved for saved in self._files.files}
-        return next((by_name[name] for name in (BEST, FINAL, *by_name) if name in by_name), None)
-
     def on_listing_highlighted(self, event: Listing.Highlighted) -> None:
-        self._show_details(top=True)
-        self._look_for_files()
+        self.one.show(self._current, top=True)
+        self.one.look_for_files()
 
     def on_listing_chosen(self, event: Listing.Chosen) -> None:
         self.action_watch()
@@ -276,12 +215,12 @@ class RunsPane(Pane):
 
     def action_mark(self) -> None:
         self.listing.toggle_mark()
-        self._foot()
+        self._foot.refresh()
 
     def action_unmark(self) -> None:
         self.listing.marks.clear()
         self.listing.refill()
-        self._foot()
+        self._foot.refresh()
 
     @property
     def _marked(self) -> list[RunSummary]:
@@ -312,7 +251,7 @@ class RunsPane(Pane):
 
     def action_fork(self) -> None:
         if (run := self._current) is not None:
-            self.onward.fork(run, self._checkpoint or self._best, self.runs)
+            self.onward.fork(run, self._checkpoint or self.one.best, self.runs)
 
     def action_talk(self) -> None:
         self.action_chat()
