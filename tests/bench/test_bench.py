@@ -28,6 +28,7 @@ def measured(what: str, folder: Path, text: Path | None = None) -> dict[str, Row
     return {row.name: row for row in rows}
 
 
+@pytest.mark.slow
 def test_train(tmp_path: Path) -> None:
     (row,) = measured("train", tmp_path).values()
     assert row.unit == "tokens/s"
@@ -66,6 +67,7 @@ def test_a_speedrun_counts_when_every_seed_reaches_the_baseline(
     assert tokens.ratio == 10.0
 
 
+@pytest.mark.slow
 def test_generate(tmp_path: Path) -> None:
     (row,) = measured("generate", tmp_path).values()
     assert row.unit == "tokens/s"

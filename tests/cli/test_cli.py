@@ -244,7 +244,17 @@ def wait_for_step(directory: Path, step: int) -> None:
     raise AssertionError(f"{directory.name} did not reach step {step}")
 
 
-def test_steered_from_outside_interrupted_and_resumed(tmp_path: Path) -> None:
+def test_steered_from_outside_interrupted_and_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MINIGPT_WORKSPACE", str(tmp_path))
+
+    def told(*arguments: str) -> tuple[int, str, str]:
+        # In this process: what steers is no other program than what starts, and starting one takes a second.
+        code = main(arguments)
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
     (tmp_path / "tale.txt").write_text(tale())
     arguments = ("train", "--corpus", "tale.txt", "--run", "long", "--max-steps", "100000", *TINY)
     started = run_minigpt(*arguments, "--detach", workspace=tmp_path)
@@ -252,28 +262,27 @@ def test_steered_from_outside_interrupted_and_resumed(tmp_path: Path) -> None:
     try:
         assert (started.returncode, started.stdout) == (0, "long\n"), started.stderr
         wait_for_step(directory, 5)
-        again = run_minigpt("train", "--resume", "long", workspace=tmp_path)
-        assert again.returncode == 2
-        assert "training right now" in again.stderr
+        code, _, error = told("train", "--resume", "long")
+        assert code == 2
+        assert "training right now" in error
         for action in (["set", "lr_scale=0.5"], ["pause"], ["sample", "prompt=The"], ["evaluate"], ["resume"]):
-            done = run_minigpt("control", "long", *action, workspace=tmp_path)
-            assert done.returncode == 0, done.stderr
-        refused = run_minigpt("control", "long", "set", "d_model=4", workspace=tmp_path)
-        assert refused.returncode == 2
-        assert "lr_scale" in refused.stderr
-        assert run_minigpt("control", "long", "stop", workspace=tmp_path).returncode == 0
+            code, _, error = told("control", "long", *action)
+            assert code == 0, error
+        code, _, error = told("control", "long", "set", "d_model=4")
+        assert code == 2
+        assert "lr_scale" in error
+        assert told("control", "long", "stop")[0] == 0
     finally:
         pid = json.loads((directory / "run.lock").read_text())["pid"]
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline and not (directory / "interrupted_checkpoint.pt").exists():
             time.sleep(0.1)
     assert (directory / "interrupted_checkpoint.pt").exists(), pid
-    rows = json.loads(run_minigpt("runs", "list", "--json", workspace=tmp_path).stdout)
+    rows = json.loads(told("runs", "list", "--json")[1])
     assert rows[0]["state"] == "interrupted"
-    step = rows[0]["step"]
-    resumed = run_minigpt("train", "--resume", "--steps", str(step + 5), workspace=tmp_path)
-    assert resumed.returncode == 0, resumed.stderr
-    assert "climbs again" in resumed.stderr
+    code, _, error = told("train", "--resume", "--steps", str(rows[0]["step"] + 5))
+    assert code == 0, error
+    assert "climbs again" in error
 
 
 def test_ctrl_c_saves_and_exits_with_3(tmp_path: Path) -> None:

@@ -91,12 +91,12 @@ def test_asked_to_end_as_soon_as_it_is_known_it_saves_everything(workspace: Work
 
 
 def test_killed_and_resumed_from_the_last_checkpoint(workspace: Workspace) -> None:
-    whole = train(workspace, "whole", training__max_steps=400, training__save_every=20)
+    whole = train(workspace, "whole", training__max_steps=200, training__save_every=10)
     script = (
         "from minigpt.training.session import Session; from minigpt.workspace import Workspace;"
         "from tests.conftest import small_config;"
         f"Session.new(Workspace.find({str(workspace.root)!r}),"
-        "small_config(training__max_steps=400, training__save_every=20), run='killed').train()"
+        "small_config(training__max_steps=200, training__save_every=10), run='killed').train()"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen([sys.executable, "-c", script], env=environment, stdout=subprocess.DEVNULL)

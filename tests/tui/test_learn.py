@@ -116,6 +116,7 @@ async def test_a_word_is_looked_for_in_the_contents(training: Scene) -> None:
         assert reader(pilot).page.name == "perplexity"
 
 
+@pytest.mark.slow
 async def test_it_can_be_read_at_every_size(training: Scene) -> None:
     async with on_screen(training, SMALL) as pilot:
         app_of(pilot).read_topic("symptoms")

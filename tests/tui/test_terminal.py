@@ -230,6 +230,7 @@ def test_a_trainer_that_was_killed_is_told_from_a_quiet_one(workspace: Path) -> 
         terminal.wait_for("gone without a word")
 
 
+@pytest.mark.slow
 def test_a_long_history_stays_within_the_memory_bound(workspace: Path) -> None:
     directory = workspace / "checkpoints" / "long-1"
     directory.mkdir(parents=True)
