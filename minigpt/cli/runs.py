@@ -200,6 +200,9 @@ def run_control(options: argparse.Namespace) -> int:
             f"go on with it by `minigpt train --resume {directory.name}`."
         )
     answer = wait_for(directory, send_command(directory, command, arguments), ACKNOWLEDGEMENT_SECONDS)
+    if answer is None and not is_running(directory):
+        state = summarise(directory).state
+        raise JobFailed(f"The run {directory.name} ended before it could obey: it is {state} now.")
     if answer is None:
         raise JobFailed(
             f"The run {directory.name} has not answered within {ACKNOWLEDGEMENT_SECONDS} s: it may be in a long step, "

@@ -227,7 +227,11 @@ def _one_line(text: str) -> str:
 
 def _filled(text: str, values: Mapping[str, str]) -> str:
     paragraphs = [part for part in re.split(r"\n\s*\n", text) if part.strip()]
-    return "\n\n".join(_known(paragraphs, values)) or NO_FIGURES
+    known = list(_known(paragraphs, values))
+    if not known:
+        return NO_FIGURES
+    whose = [f"*These are figures of {values['run']}.*"] if "run" in values else []
+    return "\n\n".join([*whose, *known])
 
 
 def _known(paragraphs: list[str], values: Mapping[str, str]) -> Iterator[str]:

@@ -24,6 +24,8 @@ _GOOD_EPOCHS = 4.0
 _LOOKED_AT_TOKENS = 200_000
 _FEWEST_BYTES = 20_000
 _NO_ORDER = 0.03
+# Nats of a dozen equally frequent letters. Codes with fewer (genomes) have their order further apart.
+_FEW_LETTERS = 2.5
 
 # A passage of so many tokens does not come twice by chance.
 PASSAGE = 64
@@ -70,13 +72,13 @@ def _order(sample: bytes) -> Iterator[Finding]:
     if half < _FEWEST_BYTES:
         return
     unigram, bigram = entropies([text[:half]], text[half:], 256)
-    if bigram < (1 - _NO_ORDER) * unigram:
+    if bigram < (1 - _NO_ORDER) * unigram or unigram < _FEW_LETTERS:
         return
     yield Finding(
         "gibberish",
         f"No letter of this text says anything of the next one (knowing it, the next costs {bigram:.2f} nats instead "
-        f"of {unigram:.2f}; in any language it is a fifth less): it is random, encrypted, packed or encoded, and there "
-        "is nothing to learn but how often each character comes. Look at the corpus, and take the file itself "
+        f"of {unigram:.2f}; in any language it is a fifth less): most probably it is random, encrypted, packed or "
+        "encoded, and there is nothing to learn but how often each character comes. Look at the corpus, and take the file itself "
         "rather than an archive or an encoding of it.",
     )
 
