@@ -8,7 +8,7 @@ The curve and the evaluations are kept beside the run: asked again, only what th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
@@ -21,13 +21,15 @@ from numpy.typing import NDArray
 from minigpt.events import EVENTS, STEP
 from minigpt.runs import summarise
 from minigpt.runs.cache import WORTH_KEEPING_BYTES, Place, PlacedReader, keep, read_kept
+from minigpt.runs.clock import LAST_TIME, WorkClock
 from minigpt.summary import RunSummary
 
 MAX_ROWS = 4000
 MAX_EVALUATIONS = 2000
+MAX_STEERING = 1000
 KEPT = ".digest-curves"
 # To be raised with every change of what is kept, or of how it is made from the events.
-KEPT_VERSION = 1
+KEPT_VERSION = 2
 # Thinned out when this many rows have come together, so that not every read costs a thinning.
 _GATHERED_ROWS = 8 * MAX_ROWS
 
@@ -43,7 +45,7 @@ class LossCurve:
 
     step: Floats
     tokens: Floats
-    seconds: Floats  # since the run first started, by the clock: pauses and the nights between are in it
+    seconds: Floats  # at work, all sessions together, as a summary counts them: what lies between them is left out
     loss: Floats
 
 
@@ -52,6 +54,7 @@ class RunDigest:
     """One run in bounded size. Of more than MAX_EVALUATIONS `eval` events some are left out, evenly.
 
     Their `blocks`, by which noise is judged, stay with the best, the latest of each split, and those of a whole split.
+    `steering` are the acknowledged `set` commands, the latest MAX_STEERING of them.
     """
 
     summary: RunSummary
@@ -59,6 +62,7 @@ class RunDigest:
     evaluations: list[dict[str, Any]]
     disk_bytes: int
     note: str
+    steering: list[dict[str, Any]] = field(default_factory=list)
 
 
 def digest(directory: Path) -> RunDigest:
@@ -68,13 +72,13 @@ def digest(directory: Path) -> RunDigest:
         told = _read(directory)
     except OSError:
         told = _Told()
-    return RunDigest(summary, told.curve(), told.evaluations, summary.disk_bytes or 0, summary.note)
+    return RunDigest(summary, told.curve(), told.evaluations, summary.disk_bytes or 0, summary.note, told.steering)
 
 
 class _StepFigures(msgspec.Struct):
     # Beyond these, somebody has written into the file what no trainer would.
     step: Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
-    time: Annotated[float, msgspec.Meta(ge=0, lt=1e11)]
+    time: Annotated[float, msgspec.Meta(ge=0, lt=LAST_TIME)]
     tokens: float | None = None
     loss: float | None = None
 
@@ -88,18 +92,20 @@ _many = msgspec.json.Decoder(list[_StepFigures])
 class _Kept(msgspec.Struct):
     version: int
     place: Place
-    first_start: float | None
+    clock: WorkClock
     rows: bytes
     evaluations: list[dict[str, Any]]
+    steering: list[dict[str, Any]]
 
 
 class _Told:
-    """What the events have told so far: the steps' figures, (rows, columns), and the evaluations."""
+    """What the events have told so far: the steps' figures, (rows, columns), times as seconds at work, and the rest."""
 
     def __init__(self) -> None:
         self.rows: Floats = np.empty((0, _COLUMNS))
-        self.first_start: float | None = None
+        self.clock = WorkClock()
         self.evaluations: list[dict[str, Any]] = []
+        self.steering: list[dict[str, Any]] = []
         self._best: dict[str, Any] | None = None
 
     @classmethod
@@ -110,16 +116,13 @@ class _Told:
         if len(values) % _COLUMNS:
             return None
         told.rows = values.reshape(-1, _COLUMNS)
-        told.first_start, told.evaluations = kept.first_start, kept.evaluations
+        told.clock, told.evaluations, told.steering = kept.clock, kept.evaluations, kept.steering
         told._best = told._find_best()
         return told
 
     def curve(self) -> LossCurve:
         rows = thinned(self.rows)
-        first = self.first_start
-        if first is None:
-            first = float(rows[0, _TIME]) if len(rows) else 0.0
-        return LossCurve(rows[:, _STEP], rows[:, _TOKENS], rows[:, _TIME] - first, rows[:, _LOSS])
+        return LossCurve(rows[:, _STEP], rows[:, _TOKENS], rows[:, _TIME], rows[:, _LOSS])
 
     def take(self, lines: list[bytes], reader: PlacedReader) -> None:
         """Take in the next events, as lines of JSON."""
@@ -132,15 +135,24 @@ class _Told:
                     # A step, but not as we write it: somebody has put spaces between.
                     if event.get("type") == "step":
                         self._take_steps([line])
-                    elif event.get("type") == "start":
-                        self._take_start(event)
-                    elif event.get("type") == "eval":
-                        self._take_evaluation(event)
+                    else:
+                        self._take_other(event)
+
+    def _take_other(self, event: dict[str, Any]) -> None:
+        kind = event.get("type")
+        if kind == "start":
+            self._take_start(event)
+        elif kind == "eval":
+            self._take_evaluation(event)
+        elif kind == "command":
+            self._take_command(event)
+        self.clock.pass_event(event)
 
     def _take_steps(self, lines: list[bytes]) -> None:
         rows = _rising(_decoded(lines))
         if not len(rows):
             return
+        rows[:, _TIME] = self.clock.at(rows[:, _TIME])
         if len(self.rows) and rows[0, _STEP] <= self.rows[-1, _STEP]:
             # Steps that come again without a word of resumption: a file put together by somebody else.
             self._discard_after(rows[0, _STEP] - 1)
@@ -153,9 +165,17 @@ class _Told:
         last = resumed if isinstance(resumed, int) else -1
         self._discard_after(last)
         self.evaluations = [event for event in self.evaluations if event["step"] <= last]
+        self.steering = [event for event in self.steering if event["step"] <= last]
         self._best = self._find_best()
-        if isinstance(time, (int, float)) and (self.first_start is None or not isinstance(resumed, int)):
-            self.first_start = float(time)
+        if isinstance(time, (int, float)) and 0 <= time < LAST_TIME:
+            self.clock.start(float(time), isinstance(resumed, int))
+
+    def _take_command(self, event: dict[str, Any]) -> None:
+        # A resumed run sets again what had been set, and says so again.
+        obeyed = event.get("command") == "set" and event.get("done") is True and isinstance(event.get("args"), dict)
+        if obeyed and isinstance(event.get("step"), int):
+            told = {name: event[name] for name in ("step", "args")}
+            self.steering = [*(known for known in self.steering if known != told), told][-MAX_STEERING:]
 
     def _discard_after(self, step: float) -> None:
         self.rows = self.rows[: int(np.searchsorted(self.rows[:, _STEP], step, side="right"))]
@@ -226,15 +246,22 @@ def _read(directory: Path) -> _Told:
         told.rows = thinned(told.rows)
         keep(
             directory / KEPT,
-            _Kept(KEPT_VERSION, place, told.first_start, np.ascontiguousarray(told.rows).tobytes(), told.evaluations),
+            _Kept(
+                KEPT_VERSION,
+                place,
+                told.clock,
+                np.ascontiguousarray(told.rows).tobytes(),
+                told.evaluations,
+                told.steering,
+            ),
         )
     return told
 
 
 def _is_judged(event: dict[str, Any]) -> bool:
     """Whether an evaluation is one of the row of which the best counts."""
-    loss = event.get("loss")
-    told = isinstance(loss, (int, float)) and not isinstance(loss, bool)
+    # The type itself is quicker to compare, and leaves out True and False.
+    told = type(event.get("loss")) in (int, float)
     return told and event.get("split") == "validation" and not event.get("whole")
 
 

@@ -21,6 +21,9 @@ from minigpt.summary import RunSummary
 NEARLY_FULL = 0.92
 _TAIL_BYTES = 1 << 18
 _NO_DISK = 1 << 20
+# The end of the year 9999: no clock tells more.
+_LATEST = 253_402_300_799
+_MOST_BYTES = 1 << 63
 
 
 def why(directory: Path, summary: RunSummary) -> str | None:
@@ -30,8 +33,9 @@ def why(directory: Path, summary: RunSummary) -> str | None:
     events = _tail(directory)
     if any(event.get("type") == "end" for event in events[-1:]):
         return None
+    events = [event for event in events if _is_number(event.get("time"), _LATEST)]
     told = [event for event in events if event.get("type") == "device" and isinstance(event.get("host"), dict)]
-    last = max((event["time"] for event in events if isinstance(event.get("time"), (int, float))), default=None)
+    last = max((event["time"] for event in events), default=None)
     if last is None:
         return None
     begin = f"The process vanished without a word at {clock({'time': last})}, after step {summary.step:,}"
@@ -44,16 +48,16 @@ def why(directory: Path, summary: RunSummary) -> str | None:
     if memory is not None:
         return (
             f"{begin}, and {memory}: most probably the system ended it to get memory back (signal 9). Close other "
-            f"programs, or give it less to hold (training.micro_batch_size, model.max_seq_len); {go_on}."
+            f"programs, or add a smaller --micro-batch-size, which gives the same result in less memory; {go_on}."
         )
     free = told[-1]["host"].get("disk_free") if told else None
-    if isinstance(free, (int, float)) and free < _NO_DISK:
+    if free is not None and _is_number(free, _MOST_BYTES) and free < _NO_DISK:
         return f"{begin}, and the disk was full: make room first. Then {go_on}."
     return f"{begin}, as by kill -9 or a loss of power; memory was not short; {go_on}."
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float))
+def _is_number(value: Any, most: int) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= most
 
 
 def _tail(directory: Path) -> list[dict[str, Any]]:
@@ -72,7 +76,11 @@ def _tail(directory: Path) -> list[dict[str, Any]]:
 def _memory(told: list[dict[str, Any]], last: float) -> str | None:
     """Return how full the host's memory was before the end, or would have been soon after; None where it was not."""
     figures = [(event, event["host"].get("memory_used"), event["host"].get("memory_total")) for event in told[-2:]]
-    known = [(event, used, total) for event, used, total in figures if _is_number(used) and _is_number(total)]
+    known = [
+        (event, used, total)
+        for event, used, total in figures
+        if _is_number(used, _MOST_BYTES) and _is_number(total, _MOST_BYTES)
+    ]
     if not known:
         return None
     event, used, total = known[-1]

@@ -41,16 +41,16 @@ def diff(one: Config, other: Config) -> list[Difference]:
     return [pair for pair in pairs if pair.one != pair.other]
 
 
-def edited(text: str, changes: Mapping[str, Any], where: str = "the preset") -> str:
+def edited(text: str, changes: Mapping[str, Any], where: str = "the preset", asked: str | None = None) -> str:
     """Return a preset's text with settings replaced, keyed "section.name"; all else stays as it was.
 
     None leaves a setting to be chosen. Raises UserError where the text is not TOML, or is written in a way in which
-    the change cannot be made.
+    the change cannot be made: what is wrong with the text is said of `where`, with the changes of `asked`.
     """
     # A file from Windows begins with a mark that TOML does not know.
     text = text.removeprefix("\ufeff")
     plain = {key: LEFT_OUT if value is None else value for key, value in changes.items()}
-    wanted = with_values(parse(text, where), plain, where)
+    wanted = with_values(parse(text, where), plain, asked or where)
     try:
         document = tomlkit.parse(text)
         for key, value in changes.items():
@@ -101,13 +101,17 @@ def save_values(path: Path, changes: Mapping[str, Any]) -> Config:
     return config
 
 
-def duplicate(source: str, name: str, workspace: Workspace, changes: Mapping[str, Any] | None = None) -> Path:
-    """Copy a preset, its comments too, into a new file of one's own; returns its path. Raises UserError."""
+def duplicate(
+    source: str, name: str, workspace: Workspace, changes: Mapping[str, Any] | None = None, asked: str | None = None
+) -> Path:
+    """Copy a preset, its comments too, into a new file of one's own; returns its path. Raises UserError, in which
+    mistakes in the changes are those of `asked`, such as the command line.
+    """
     paths = preset_paths(workspace)
     if source not in paths:
         hint = nearest(source, list(paths))
         raise UserError(f"There is no preset {source!r}.{hint} Presets are: {', '.join(sorted(paths))}.")
-    text = edited(_read(paths[source]), changes or {}, str(paths[source]))
+    text = edited(_read(paths[source]), changes or {}, str(paths[source]), asked or name)
     return create(
         name, text, workspace, f"{name}: {source} with changes of your own.", f"What follows was said of {source}."
     )

@@ -16,7 +16,7 @@ import msgspec
 import tomli
 import tomlkit
 
-from minigpt.config import Config, SettingItem, settings
+from minigpt.config import Config, ModelSettings, SettingItem, settings
 from minigpt.errors import UserError
 from minigpt.workspace import Workspace, builtin_presets
 
@@ -160,20 +160,16 @@ def contradictions(config: Config) -> list[str]:
     found = []
     model = config.model
     heads, kv_heads = model.n_heads, model.n_kv_heads or model.n_heads
+    rotated = (model.position or ("learned" if model.family == "gpt2" else "rope")) == "rope"
     if model.head_dim is None and model.d_model % heads:
-        fitting = [n for n in range(1, 257) if model.d_model % n == 0]
-        close = sorted(sorted(fitting, key=lambda n: abs(n - heads))[:3])
         found.append(
             f"model.n_heads = {heads} does not divide model.d_model = {model.d_model}: each head takes an equal "
-            f"share of the width, so choose n_heads = {' or '.join(map(str, close))}."
+            f"share of the width, so choose {_head_counts(model, rotated)}."
         )
-    elif (model.position or model.family) != "learned" and model.family != "gpt2":
-        head_dim = model.head_dim or model.d_model // heads
-        if head_dim % 2:
-            found.append(
-                f"heads of width {head_dim} cannot be rotated in pairs (RoPE): choose model.n_heads and "
-                "model.d_model so that d_model / n_heads is even."
-            )
+    elif rotated and (model.head_dim or model.d_model // heads) % 2:
+        choose = f"choose {_head_counts(model, rotated)}" if model.head_dim is None else "choose an even model.head_dim"
+        width = model.head_dim or model.d_model // heads
+        found.append(f"heads of width {width} cannot be rotated in pairs (RoPE): {choose}.")
     if heads % kv_heads:
         found.append(
             f"model.n_kv_heads = {kv_heads} does not divide model.n_heads = {heads}: choose a divisor of {heads}."
@@ -183,6 +179,21 @@ def contradictions(config: Config) -> list[str]:
             "corpus.validation_fraction and corpus.test_fraction leave nothing to learn from: keep their sum below 1."
         )
     return found
+
+
+def _head_counts(model: ModelSettings, rotated: bool) -> str:
+    """Return in words the numbers of heads nearest to the one asked for that the width can be cut into."""
+    fitting = [
+        n
+        for n in range(1, 257)
+        if model.d_model % n == 0 and not (rotated and model.d_model // n % 2) and n % (model.n_kv_heads or n) == 0
+    ]
+    if not fitting:
+        step = model.n_heads * (2 if rotated else 1)
+        width = max(8, step, model.d_model // step * step)
+        return f"a model.d_model that is a multiple of {step}, such as {-(-width // step) * step}"
+    close = sorted(sorted(fitting, key=lambda n: abs(n - model.n_heads))[:3])
+    return f"model.n_heads = {' or '.join(map(str, close))}"
 
 
 def unusual(config: Config) -> list[str]:

@@ -12,6 +12,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -168,6 +169,25 @@ def _descends(pid: int, ancestor: int) -> bool:
         return False
 
 
+def first_gpu() -> tuple[ModuleType, Any] | None:
+    """Return NVML, and its handle of the GPU on which this process would compute; None where there is none."""
+    nvml = open_nvml()
+    if nvml is None:
+        return None
+    handles: dict[int, Any] = {}
+    gpus: list[Figures] = []
+    try:
+        for index in range(nvml.nvmlDeviceGetCount()):
+            with suppress(nvml.NVMLError):  # lost, or not ours to open
+                handle = nvml.nvmlDeviceGetHandleByIndex(index)
+                gpus.append({"index": index, "uuid": as_text(nvml.nvmlDeviceGetUUID(handle))})
+                handles[index] = handle
+    except nvml.NVMLError:
+        return None
+    order = _cuda_order(nvml, gpus)
+    return (nvml, handles[order[0]]) if order else None
+
+
 def _cuda_order(nvml: ModuleType, gpus: Sequence[Figures]) -> list[int]:
     """Return the NVML indices of the GPUs this process may compute on, in the order CUDA numbers them."""
     by_uuid = {str(gpu.get("uuid")).removeprefix("GPU-"): gpu["index"] for gpu in gpus}
@@ -266,6 +286,19 @@ def _host(directory: Path | None, pid: int) -> Figures:
         except OSError:  # unmounted, or not ours to ask
             pass
     return {name: value for name, value in found.items() if value is not None}
+
+
+def host_memory() -> tuple[int, int]:
+    """Return the bytes of the host's memory that this process may still take, and that there are in all.
+
+    In a container it is the container's limit that counts, where it leaves less than the machine does.
+    """
+    memory = psutil.virtual_memory()
+    contained = _container_memory()
+    if contained is None:
+        return int(memory.available), int(memory.total)
+    used, allowed = contained
+    return max(0, min(memory.available, allowed - used)), min(memory.total, allowed)
 
 
 def _container_memory() -> tuple[int, int] | None:

@@ -100,9 +100,28 @@ def test_a_long_run_keeps_its_spikes(tmp_path: Path) -> None:
     assert all(losses[int(n)] == loss for n, loss in told.items()), "every point is a step that was"
 
 
-def test_seconds_count_from_the_first_start(tmp_path: Path) -> None:
-    write(tmp_path, start(), step(1), step(2), start(resumed_from=2, time=5000.0), {**step(3), "time": 5001.0})
-    assert digest(tmp_path).curves.seconds.tolist() == [1.0, 2.0, 4001.0]
+def test_seconds_are_those_at_work_without_the_nights_between(always_kept: None, tmp_path: Path) -> None:
+    heartbeat = {"type": "phase", "phase": "training", "time": 1004.0}
+    waiting = {"type": "phase", "phase": "waiting", "time": 4990.0}
+    write(tmp_path, start(), step(1), step(2), heartbeat, waiting, start(resumed_from=2, time=5000.0))
+    found = digest(tmp_path)
+    assert found.curves.seconds.tolist() == [1.0, 2.0]
+    write(tmp_path, {**step(3), "time": 5001.0}, {"type": "end", "time": 5002.0, "exit_code": 3})
+    write(tmp_path, start(resumed_from=3, time=9000.0), {**step(4), "time": 9007.0})
+    found = digest(tmp_path)
+    assert found.curves.seconds.tolist() == [1.0, 2.0, 5.0, 13.0]
+    assert found.summary.seconds == 13.0
+
+
+def test_what_was_set_on_the_way_is_told_until_it_is_gone_back_behind(always_kept: None, tmp_path: Path) -> None:
+    def command(number: int, done: bool = True, **args: Any) -> Event:
+        return {"type": "command", "command": "set", "args": args, "step": number, "done": done, "time": 1001.0}
+
+    write(tmp_path, start(), step(1), command(1, lr_scale=0.5), command(1, False, lr_scale=-1), step(2))
+    write(tmp_path, command(2, max_steps=9), {"type": "command", "command": "pause", "done": True, "step": 2})
+    assert [event["args"] for event in digest(tmp_path).steering] == [{"lr_scale": 0.5}, {"max_steps": 9}]
+    write(tmp_path, start(resumed_from=1), command(1, lr_scale=0.5))
+    assert digest(tmp_path).steering == [{"step": 1, "args": {"lr_scale": 0.5}}]
 
 
 def test_what_was_gone_back_behind_does_not_count(tmp_path: Path) -> None:

@@ -63,6 +63,16 @@ def test_a_run_that_said_how_it_ended_has_no_riddle(tmp_path: Path) -> None:
     assert why(directory, summarise(directory)) is None
 
 
+def test_times_and_sizes_beyond_all_bounds_are_passed_over(tmp_path: Path) -> None:
+    directory = crashed(tmp_path / "checkpoints" / "odd", PLENTY)
+    with (directory / EVENTS).open("a") as file:
+        file.write('{"type": "step", "step": 8, "time": 1e300}\n{"type": "step", "step": 8, "time": -5}\n')
+        file.write('{"type": "device", "time": 1e9, "host": {"memory_used": 1, "memory_total": 1' + "0" * 400 + "}}\n")
+    told = why(directory, summarise(directory))
+    assert told is not None
+    assert "memory was not short" in told
+
+
 KILLED = """
 import os, signal, sys
 from pathlib import Path

@@ -261,7 +261,8 @@ def test_new_makes_a_preset_that_differs_as_asked(workspace: Workspace, capsys: 
         (["new", "tiny"], "already"),
         (["new", "mine", "--from", "tinny"], "'tiny'"),
         (["new", "mine", "--max-steps", "many"], "whole number"),
-        (["new", "mine", "--set", "model.dmodel=3"], "model.d_model"),
+        (["new", "mine", "--set", "model.dmodel=3"], "command line: there is no setting 'model.dmodel'"),
+        (["new", "mine", "--set", "model.n_heads=7"], "command line: model.n_heads = 7 does not divide"),
         (["diff", "tiny", "tinny"], "'tiny'"),
     ],
 )
@@ -271,3 +272,19 @@ def test_mistakes_are_told(
     assert main(["presets", *arguments, "--workspace", str(workspace.root)]) == 2
     assert told in capsys.readouterr().err
     assert not list(workspace.configs.iterdir())
+
+
+def test_the_list_says_whose_a_preset_is_and_all_that_is_wrong(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (workspace.configs / "mine.toml").write_text("# My own.\n")
+    (workspace.configs / "bad.toml").write_text("[model]\nd_modl = 3\nn_heads = -1\n")
+    assert main(["presets", "list", "--workspace", str(workspace.root)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (mine,) = [line for line in lines if line.startswith("mine ")]
+    assert mine.split()[1] == "yours" and mine.endswith("My own.")
+    assert next(line for line in lines if line.startswith("tiny ")).split()[1] == "built-in"
+    bad = next(index for index, line in enumerate(lines) if line.startswith("bad "))
+    assert lines[bad].endswith("cannot be used:")
+    assert [line[:4] for line in lines[bad + 1 : bad + 3]] == ["  - ", "  - "]
+    assert "\\n" not in "".join(lines)

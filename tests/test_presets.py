@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -79,7 +80,11 @@ def test_all_mistakes_come_at_once_with_file_key_value_and_what_is_allowed() -> 
         ("d_model = 64", "belongs below [model]"),
         ("[model]\nn_heads = 5", "n_heads = 2 or 4 or 8"),
         ("[model]\nn_heads = 4\nn_kv_heads = 3", "a divisor of 4"),
-        ("[model]\nd_model = 12\nn_heads = 4", "rotated in pairs"),
+        ("[model]\nd_model = 12\nn_heads = 4", "rotated in pairs (RoPE): choose model.n_heads = 2 or 3 or 6"),
+        ("[model]\nd_model = 130\nn_heads = 4", "choose model.n_heads = 1 or 5 or 13"),
+        ("[model]\nd_model = 129\nn_heads = 4", "a model.d_model that is a multiple of 8, such as 128"),
+        ('[model]\nfamily = "gpt2"\nd_model = 130\nn_heads = 4', "choose model.n_heads = 1 or 2 or 5"),
+        ("[model]\nhead_dim = 5", "choose an even model.head_dim"),
         ("[corpus]\nvalidation_fraction = 0.5\ntest_fraction = 0.5", "leave nothing to learn from"),
         ("[training]\nlearning_rate = nan", "a number from 0 to 10"),
         ("[model", "not valid TOML"),
@@ -112,6 +117,20 @@ def test_a_preset_of_ones_own_comes_before_the_built_in(tmp_path: Path) -> None:
     workspace.configs.mkdir()
     (workspace.configs / "tiny.toml").write_text("[model]\nn_layers = 9\n")
     assert load_preset("tiny", workspace).model.n_layers == 9
+
+
+@given(st.integers(8, 200), st.integers(1, 20), st.sampled_from(["gpt2", "qwen3"]))
+def test_what_is_suggested_will_do(width: int, heads: int, family: str) -> None:
+    values = {"model.d_model": width, "model.n_heads": heads, "model.family": family}
+    try:
+        with_values(Config(), values, "test")
+    except ConfigError as error:
+        name, _, suggested = str(error).partition("choose ")[2].partition("model.")[2].partition(" = ")
+        for count in re.findall(r"\d+", suggested):
+            with_values(Config(), {**values, f"model.{name}": int(count)}, "test")
+        if not suggested:
+            least = re.findall(r"such as (\d+)", str(error))[0]
+            with_values(Config(), {**values, "model.d_model": int(least)}, "test")
 
 
 @pytest.mark.parametrize("key", sorted(settings()))

@@ -16,8 +16,11 @@ import psutil
 import pynvml
 import pytest
 
+from minigpt.device import Device
 from minigpt.jobs import EVENTS, EventReader
-from minigpt.readings import Figures, readings
+from minigpt.planning.fit import cpu_room
+from minigpt.planning.machine import available_memory
+from minigpt.readings import Figures, first_gpu, host_memory, readings
 from minigpt.training import recorder
 from minigpt.training.recorder import Recorder
 from minigpt.training.session import Session
@@ -69,7 +72,9 @@ class FakeNvml(ModuleType):
             "nvmlDeviceGetUUID": lambda: UUIDS[gpu].encode() if isinstance(self.names[gpu], bytes) else UUIDS[gpu],
             "nvmlDeviceGetUtilizationRates": lambda: SimpleNamespace(gpu=[90, 20][gpu], memory=5),
             "nvmlDeviceGetMemoryInfo": lambda: SimpleNamespace(
-                used=self.used[gpu] + (0 if more.get("version") else GB), total=80 * GB
+                used=self.used[gpu] + (0 if more.get("version") else GB),
+                free=79 * GB - self.used[gpu],
+                total=80 * GB,
             ),
             "nvmlDeviceGetTemperature": lambda: [60, 40][gpu],
             "nvmlDeviceGetPowerUsage": lambda: [300_500, 70_000][gpu],
@@ -226,6 +231,11 @@ def test_only_visible_gpus_are_ours(
     figures = readings("cuda")
     assert len(figures["gpus"]) == 2
     assert (ours(figures), figures.get("power")) == (expected, power)
+    # What plans are made for is the GPU that a run would take.
+    found = first_gpu()
+    assert (found and found[0].nvmlDeviceGetPowerUsage(found[1]) / 1000) == power
+    memory = available_memory(Device("cuda", "", "float32", 7 * GB, 1))
+    assert memory == {70.0: 76 * GB, 300.5: 71 * GB, None: 7 * GB}[power]
 
 
 def test_torch_at_work_knows_its_gpu(nvml: FakeNvml, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -283,6 +293,33 @@ def test_while_nobody_trains_the_first_gpu_of_ours_counts(nvml: FakeNvml, monkey
 def test_without_a_gpu_of_ours_the_processor_counts(nvml: FakeNvml, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert readings()["memory_total"] == psutil.virtual_memory().total
+
+
+@pytest.mark.parametrize(
+    ("limit", "used", "cache", "expected"),
+    [
+        (4 * GB, 3 * GB, GB, (2 * GB, 4 * GB)),
+        (4 * GB, 5 * GB, 0, (0, 4 * GB)),
+        ("max", 3 * GB, GB, (10 * GB, 16 * GB)),
+        (1 << 62, 3 * GB, 0, (10 * GB, 16 * GB)),
+        (12 * GB, GB, 0, (10 * GB, 12 * GB)),
+    ],
+)
+def test_a_container_leaves_what_its_limit_does(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    limit: int | str,
+    used: int,
+    cache: int,
+    expected: tuple[int, int],
+) -> None:
+    for name, text in (("max", limit), ("current", used), ("stat", f"anon 5\ninactive_file {cache}\n")):
+        (tmp_path / f"memory.{name}").write_text(f"{text}\n")
+    monkeypatch.setattr("minigpt.readings.CGROUP", tmp_path)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=10 * GB, total=16 * GB))
+    assert host_memory() == expected
+    assert available_memory(Device("cpu", "", "float32", 16 * GB, 1)) == expected[0]
+    assert cpu_room() == int(0.8 * expected[0])
 
 
 def test_metal_memory_comes_from_torch_at_work(nvml: FakeNvml, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,13 @@ from minigpt.cli.common import add_setting_flags, given_settings, workspace_of, 
 from minigpt.cli.main import say
 from minigpt.config import settings
 from minigpt.errors import UserError, printable
+from minigpt.planning.outlook import parameters_of
 from minigpt.preset_files import configuration_of, create, diff, duplicate, text_of
 from minigpt.presets import (
     DEFAULT_PRESET,
     ConfigError,
     convert,
+    is_builtin,
     load_preset,
     preset_paths,
     preset_summary,
@@ -58,23 +61,51 @@ def run_presets(options: argparse.Namespace) -> int:
 
 
 def run_list(options: argparse.Namespace) -> int:
-    paths = preset_paths(workspace_of(options))
-    rows = []
-    for name, path in paths.items():
-        try:
-            read_file(path)
-            problem = ""
-        except UserError as error:
-            problem = str(error)
-        rows.append({"preset": name, "summary": preset_summary(path), "path": str(path), "problem": problem})
+    workspace = workspace_of(options)
+    rows = [_listed(name, path, workspace) for name, path in preset_paths(workspace).items()]
     if options.json:
         write_json(rows)
         return 0
-    width = max(map(len, paths))
-    for row in rows:
-        told = f"cannot be used: {row['problem']}" if row["problem"] else row["summary"]
-        print(f"{printable(row['preset'], single_line=True):<{width}}  {printable(told, single_line=True)}")
+    names = [printable(row["preset"], single_line=True) for row in rows]
+    width = max(map(len, names))
+    for name, row in zip(names, rows, strict=True):
+        problems = row["problems"]
+        told = row["summary"] if not problems else "cannot be used: " + (problems[0] if len(problems) == 1 else "")
+        whose, parameters = ("yours" if row["own"] else "built-in"), _short(row["parameters"])
+        print(f"{name:<{width}}  {whose:<8}  {parameters:>6}  {printable(told.rstrip(), single_line=True)}")
+        for problem in problems if len(problems) > 1 else ():
+            print(f"  - {printable(problem, single_line=True)}")
     return 0
+
+
+def _listed(name: str, path: Path, workspace: Workspace) -> dict[str, Any]:
+    parameters, problem, problems = None, "", []
+    try:
+        config = read_file(path)
+        with suppress(UserError):  # its text is what cannot be used
+            parameters = parameters_of(workspace, config)
+    except ConfigError as error:
+        problem, problems = str(error), error.problems
+    except UserError as error:
+        problem, problems = str(error), [str(error)]
+    own, summary = not is_builtin(path, workspace), preset_summary(path)
+    return {
+        "preset": name,
+        "own": own,
+        "parameters": parameters,
+        "summary": summary,
+        "path": str(path),
+        "problem": problem,
+        "problems": problems,
+    }
+
+
+def _short(count: int | None) -> str:
+    """Return a number of parameters in few letters: 840k, 1.3M, 124M."""
+    if count is None:
+        return "-"
+    size, unit = next(((size, unit) for size, unit in ((1e9, "B"), (1e6, "M")) if count >= size), (1e3, "k"))
+    return f"{count / size:.3g}{unit}"
 
 
 def run_show(options: argparse.Namespace) -> int:
@@ -127,7 +158,7 @@ def run_new(options: argparse.Namespace) -> int:
 def make_preset(name: str, source: str, workspace: Workspace, values: dict[str, Any]) -> Path:
     """Copy a preset with its comments, or write down the settings of a run or a file; raises UserError."""
     if source in preset_paths(workspace):
-        return duplicate(source, name, workspace, values)
+        return duplicate(source, name, workspace, values, "command line")
     config = configuration_of(source, workspace)
     changes = {key: "auto" if value is None else value for key, value in values.items()}
     text = text_of(with_values(config, changes, "command line"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import time
 from pathlib import Path
 
 from minigpt.cli.common import add_setting_flags, with_given, workspace_of, write_json
@@ -21,7 +22,7 @@ def add_check(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     """Add `check` to the actions of `minigpt presets`."""
     check = actions.add_parser("check", help="what a preset will take: size, memory, time, disk, and warnings")
     check.add_argument("name", metavar="PRESET|FILE", help="a preset's name, or a configuration file")
-    check.add_argument("--probe", action="store_true", help="measure the time of a step by making five of them")
+    check.add_argument("--probe", action="store_true", help="measure the time of a step, by making five now")
     check.add_argument("--json", action="store_true", help="write JSON")
     add_setting_flags(check, ["corpus", "tokenizer", "model", "training"])
     add_task_argument(check)
@@ -33,8 +34,7 @@ def run_check(options: argparse.Namespace) -> int:
     config = with_given(_configuration(options.name, workspace), options)
     # A corpus of the command line takes the place of the preset's mixture.
     corpus = getattr(options, "setting:corpus.name")
-    probe = cached_probe(workspace, config, corpus)
-    if options.probe and probe is None:
+    if options.probe:
 
         def work(task: TaskProcess) -> Probe:
             made = make_probe(workspace, config, corpus, task)
@@ -45,7 +45,9 @@ def run_check(options: argparse.Namespace) -> int:
         made = run_as_task(options, "probe", f"try five steps of {name}", work)
         if isinstance(made, int):
             return made
-        probe = made
+        probe: Probe | None = made
+    else:
+        probe = cached_probe(workspace, config, corpus)
     found = outlook(workspace, config, corpus, probe)
     if options.json:
         write_json(found)
@@ -98,5 +100,12 @@ def _length(found: Outlook) -> str:
 def _time(found: Outlook) -> str:
     if found.seconds_per_step is None:
         return "not measured yet: --probe makes five steps"
-    each = f"{1000 * found.seconds_per_step:,.0f} ms a step"
+    each = f"{1000 * found.seconds_per_step:,.0f} ms a step, {_when(found)}"
     return each if found.seconds is None else f"about {duration(found.seconds)} of training ({each})"
+
+
+def _when(found: Outlook) -> str:
+    seconds = time.time() - (found.measured or 0)
+    when = "just now" if seconds < 60 else " ".join(duration(seconds).split()[:2]) + " ago"
+    others = ", ".join(printable(name, single_line=True) for name in found.measured_beside)
+    return f"measured {when}" + (f" while others were at work: {others}" if others else "")

@@ -27,7 +27,7 @@ def add_compare(actions: Any) -> None:
         choices=AXES,
         default="step",
         metavar="|".join(AXES),
-        help="what the losses on the way are compared at: optimizer steps, tokens read, or time since the start",
+        help="what the losses on the way are compared at: optimizer steps, tokens read, or time at work",
     )
     parser.add_argument("--json", action="store_true", help="write JSON")
 
@@ -82,6 +82,8 @@ def _print_on_the_way(comparison: Comparison, curves: Sequence[RunCurve], by: st
     print(f"\n{'bits per byte' if bits else 'validation loss'} by {by}, as far as all of them came")
     rows = [(_place(place, by), *(number(curve.validation_at(place, bits), 4) for curve in curves)) for place in places]
     _print_table([("", *(run.run for run in comparison.runs)), *rows])
+    if any("-" in row for row in rows):
+        print("-: not evaluated near there")
 
 
 def _place(place: float, by: str) -> str:

@@ -7,8 +7,10 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from minigpt.cli.common import add_setting_flags, given_settings, with_given, workspace_of
 from minigpt.cli.main import say
@@ -31,6 +33,18 @@ Say = Callable[[str], None]
 
 LOOK_SECONDS = 0.2
 LONGER = {"training.max_epochs", "training.max_steps"}
+# Of these a run's result does not depend, but for rounding.
+MEMORY = {"training.micro_batch_size", "training.gradient_checkpointing"}
+
+
+@dataclass
+class Asked:
+    """What a new run is to be, as it was asked for: nothing that changes while it waits for its turn changes that."""
+
+    config: Config
+    preset: str = ""
+    origin: Path | None = None  # the checkpoint that a fork begins with
+    kept: Path | None = None  # where that is kept meanwhile
 
 
 def add_train_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,7 +56,8 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const="",
         metavar="RUN|FILE",
-        help="go on with a run or checkpoint (alone: the last interrupted run); --epochs N or --steps N lengthens it",
+        help="go on with a run or checkpoint (alone: the last interrupted run); --epochs N or --steps N lengthens it, "
+        "--micro-batch-size N or --gradient-checkpointing makes it take less memory",
     )
     source.add_argument(
         "--fork",
@@ -79,20 +94,25 @@ def _train_in_turn(options: argparse.Namespace, workspace: Workspace, tell: Say)
     if options.dry_run:
         raise UserError("--after and --dry-run do not go together: a dry run is over in seconds.")
     after = find_run(workspace, options.after)
-    config = None
+    asked = None
     if options.resume is None:
-        config, preset = _configuration(options, workspace)
-        name = _name_of(options, workspace, config, preset)
-        run = options.run = options.run or name
+        asked = _asked(options, workspace)
+        run = options.run = options.run or _name_of(workspace, asked)
     else:
-        _new_end(options)
+        _changes(options)
         run = options.resume = _run_in_queue(workspace, options.resume)
     try:
-        with Turn(workspace, workspace.run_directory(run), after, config) as turn:
+        directory = workspace.run_directory(run)
+        with Turn(workspace, directory, after, asked.config if asked else None) as turn, ExitStack() as keeping:
+            if asked is not None and asked.origin is not None:
+                from minigpt.training.resuming import kept
+
+                # The run that it is of may be at work, and remove or replace it.
+                asked.kept = keeping.enter_context(kept(asked.origin, directory))
             if turn.behind:
                 say(f"Waiting for the end of {turn.in_words()}.")
             turn.wait()
-            return _begin(options, workspace, tell, turn)
+            return _begin(options, workspace, tell, turn, asked)
     except Withdrawn:
         say("Taken out of the queue before it began.")
         return EXIT_INTERRUPTED
@@ -106,56 +126,58 @@ def _run_in_queue(workspace: Workspace, target: str) -> str:
     return run_to_resume(workspace, target or None).name
 
 
-def _begin(options: argparse.Namespace, workspace: Workspace, tell: Say, turn: Turn | None = None) -> int:
-    config, preset = (Config(), "") if options.resume is not None else _configuration(options, workspace)
+def _begin(
+    options: argparse.Namespace, workspace: Workspace, tell: Say, turn: Turn | None = None, asked: Asked | None = None
+) -> int:
+    if options.resume is None and asked is None:
+        asked = _asked(options, workspace)
     # Settings are checked: now torch may take its second to load.
     from minigpt.training.session import Session
 
-    if options.resume is not None:
-        end = _new_end(options)
-        session = Session.resume(workspace, options.resume or None, **end, run=options.run, say=tell, turn=turn)
+    if asked is None:
+        changes = _changes(options)
+        session = Session.resume(workspace, options.resume or None, **changes, run=options.run, say=tell, turn=turn)
     else:
-        for warning in unusual(config):
+        for warning in unusual(asked.config):
             tell(f"Note: {warning}")
-        origin = _origin(options, workspace, tell) if options.fork is not None else None
-        session = Session.new(workspace, config, preset=preset, run=options.run, origin=origin, say=tell)
+        origin = _origin(asked.origin, asked.kept, tell) if asked.origin is not None else None
+        session = Session.new(workspace, asked.config, preset=asked.preset, run=options.run, origin=origin, say=tell)
     if options.dry_run:
         report_forecast(session, options.json)
         return 0
     return _train(session, options, turn)
 
 
-def _origin(options: argparse.Namespace, workspace: Workspace, tell: Say) -> Origin:
+def _origin(path: Path, kept: Path | None, tell: Say) -> Origin:
     """Return what a fork begins with, and say which checkpoint that is."""
     from minigpt.training.forking import Origin
-    from minigpt.training.resuming import checkpoint_to_fork
 
-    origin = Origin.open(checkpoint_to_fork(workspace, options.fork))
+    origin = Origin.open(path, kept)
     tell(f"Beginning with the weights of {origin.path.name} of {origin.name}, from step {origin.checkpoint.step:,}.")
     return origin
 
 
-def _configuration(options: argparse.Namespace, workspace: Workspace) -> tuple[Config, str]:
+def _asked(options: argparse.Namespace, workspace: Workspace) -> Asked:
     if options.fork is not None:
-        return _forked_configuration(options, workspace)
+        return _asked_fork(options, workspace)
     if options.config is not None:
-        return _with_one_text(read_file(options.config), options), options.config.stem
+        return Asked(_with_one_text(read_file(options.config), options), options.config.stem)
     preset = options.preset or DEFAULT_PRESET
-    return _with_one_text(load_preset(preset, workspace), options), preset
+    return Asked(_with_one_text(load_preset(preset, workspace), options), preset)
 
 
-def _forked_configuration(options: argparse.Namespace, workspace: Workspace) -> tuple[Config, str]:
-    """Return the settings of the run that is forked, with the command line's, and its preset."""
+def _asked_fork(options: argparse.Namespace, workspace: Workspace) -> Asked:
+    """Return the settings of the run that is forked, with the command line's, its preset, and the checkpoint."""
     from minigpt.training.resuming import checkpoint_to_fork, recorded_preset
 
     path = checkpoint_to_fork(workspace, options.fork)
     file = path.parent / CONFIG
     if file.is_file():
-        return _with_one_text(read_file(file), options), recorded_preset(path.parent)
+        return Asked(_with_one_text(read_file(file), options), recorded_preset(path.parent), path)
     # A checkpoint that was copied away knows its own settings.
     from minigpt.model.checkpoint import load
 
-    return _with_one_text(load(path).config, options), ""
+    return Asked(_with_one_text(load(path).config, options), origin=path)
 
 
 def _with_one_text(config: Config, options: argparse.Namespace) -> Config:
@@ -174,11 +196,12 @@ def _with_one_text(config: Config, options: argparse.Namespace) -> Config:
     return changed
 
 
-def _new_end(options: argparse.Namespace) -> dict[str, int | None]:
-    """Return a resumed run's new end; raises UserError when other settings are to change too."""
+def _changes(options: argparse.Namespace) -> dict[str, Any]:
+    """Return a resumed run's new end and what saves memory; raises UserError when other settings are to change too."""
     from minigpt.training.resuming import is_file
 
-    other = sorted(given_settings(options).keys() - LONGER)
+    given = given_settings(options)
+    other = sorted(given.keys() - LONGER - MEMORY)
     if other or (options.run and not is_file(options.resume)):
         raise UserError(
             f"--resume goes on with the run's own settings, and {other[0] if other else '--run'} would change them: "
@@ -186,7 +209,10 @@ def _new_end(options: argparse.Namespace) -> dict[str, int | None]:
             "anew with `minigpt train --config checkpoints/RUN/config.toml`."
         )
     training = with_given(Config(), options).training
-    return {"epochs": training.max_epochs, "steps": training.max_steps}
+    memory = {
+        name: getattr(training, name) for name in (key.partition(".")[2] for key in sorted(given.keys() & MEMORY))
+    }
+    return {"epochs": training.max_epochs, "steps": training.max_steps, "memory": memory}
 
 
 def _train(session: Session, options: argparse.Namespace, turn: Turn | None) -> int:
@@ -221,8 +247,7 @@ def _detach(options: argparse.Namespace, workspace: Workspace) -> int:
     if options.resume is not None:
         run = options.run or _run_to_go_on_in(workspace, options.resume, arguments)
     else:
-        config, preset = _configuration(options, workspace)
-        run = options.run or _name_of(options, workspace, config, preset)
+        run = options.run or _name_of(workspace, _asked(options, workspace))
         arguments += [] if options.run else ["--run", run]
     started = start(workspace, run, arguments)
     while started.outcome() is None:
@@ -249,9 +274,9 @@ def _run_to_go_on_in(workspace: Workspace, target: str, arguments: list[str]) ->
     return run
 
 
-def _name_of(options: argparse.Namespace, workspace: Workspace, config: Config, preset: str) -> str:
-    if options.fork is not None:
-        from minigpt.training.resuming import checkpoint_to_fork, run_of
+def _name_of(workspace: Workspace, asked: Asked) -> str:
+    if asked.origin is not None:
+        from minigpt.training.resuming import run_of
 
-        return fork_name(workspace, run_of(checkpoint_to_fork(workspace, options.fork)))
-    return new_run_name(workspace, f"{preset}-{joint_name(find_corpora(workspace, config))}")
+        return fork_name(workspace, run_of(asked.origin))
+    return new_run_name(workspace, f"{asked.preset}-{joint_name(find_corpora(workspace, asked.config))}")

@@ -1,7 +1,7 @@
-"""The curves of several runs on one axis: optimizer steps, tokens read, or seconds since the run first began.
+"""The curves of several runs on one axis: optimizer steps, tokens read, or seconds at work.
 
 curve = curve_of(digest(directory), "tokens")
-curve.validation_at(1e6)        # the validation loss when a million tokens had been read
+curve.validation_at(1e6)        # the validation loss when about a million tokens had been read
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 Axis = Literal["step", "tokens", "time"]
 AXES: tuple[Axis, ...] = ("step", "tokens", "time")
+# An evaluation tells of places that are no further from it than this share of their own distance from the start.
+NEAR = 0.02
+_NUMBERS = (int, float)
 Floats = NDArray[np.float64]
 
 
@@ -38,15 +41,23 @@ class RunCurve:
         return float(self.val_x[-1]) if len(self.val_x) else 0.0
 
     def validation_at(self, x: float, bits: bool = False) -> float | None:
-        """Return the validation loss (or bits per byte) at a place, between two evaluations on the line through both.
+        """Return the validation loss (or bits per byte) of the evaluation nearest to a place.
 
-        None before the first evaluation and after the last.
+        None where there was none near it: what a curve does between two evaluations nobody has measured.
         """
-        y = self.val_bits if bits else self.val_loss
-        if not len(self.val_x) or not self.val_x[0] <= x <= self.val_x[-1]:
+        near = self.evaluated_near(np.array([x]))
+        if not near[0]:
             return None
-        found = float(np.interp(x, self.val_x, y))
+        found = float((self.val_bits if bits else self.val_loss)[np.abs(self.val_x - x).argmin()])
         return found if np.isfinite(found) else None
+
+    def evaluated_near(self, places: Floats) -> NDArray[np.bool_]:
+        """Return at which of some places there was an evaluation so near that it tells of them."""
+        if not len(self.val_x):
+            return np.zeros(len(places), dtype=np.bool_)
+        after = np.searchsorted(self.val_x, places)
+        neighbours = [self.val_x[np.clip(after - back, 0, len(self.val_x) - 1)] for back in (0, 1)]
+        return np.minimum(*(np.abs(found - places) for found in neighbours)) <= NEAR * np.abs(places)
 
 
 def curve_of(digest: RunDigest, axis: Axis) -> RunCurve:
@@ -73,23 +84,33 @@ def places_of(curves: LossCurve, axis: Axis) -> Floats:
 
 def is_validation(event: Mapping[str, Any]) -> bool:
     """Return whether an `eval` event is one of the row that compares: on the fixed part of the validation split."""
-    numbers = (event.get("step"), event.get("loss"))
-    told = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in numbers)
+    # Asked of thousands of events: the type itself is quicker to compare, and leaves out True and False.
+    told = type(event.get("step")) in _NUMBERS and type(event.get("loss")) in _NUMBERS
     return told and event.get("split") == "validation" and not event.get("whole")
 
 
 def shared_places(curves: Sequence[RunCurve], count: int = 8) -> list[float]:
-    """Return up to `count` places at which the first run was evaluated, about evenly spread over what all have reached,
-    and the last place that all have reached.
+    """Return up to `count` places, about evenly spread, at which at least two runs were evaluated, and the last place
+    that all have reached.
     """
     first = max((float(curve.val_x[0]) for curve in curves if len(curve.val_x)), default=0.0)
     last = min((curve.reach for curve in curves), default=0.0)
     if not curves or not 0 < last >= first:
         return []
-    places = curves[0].val_x
-    places = np.unique(places[(places > first) & (places < last)])
-    chosen = np.linspace(0, len(places) - 1, min(count - 1, len(places))).round().astype(np.int64)
-    return [*places[chosen].tolist(), last]
+    chosen = [last]
+    wanted = np.linspace(first, last, count + 1)[1:-1]
+    inside = [np.unique(curve.val_x[(curve.val_x > first) & (curve.val_x < last)]) for curve in curves]
+    # Where those were evaluated that seldom were, the others most often were too.
+    for places in sorted(inside, key=len):
+        told = np.sum([curve.evaluated_near(places) for curve in curves], axis=0)
+        places = places[told > 1]
+        if not len(places) or len(chosen) >= count:
+            continue
+        for place in np.unique([places[np.abs(places - place).argmin()] for place in wanted]).tolist():
+            # The same evaluation may be near to one on either side.
+            if len(chosen) < count and all(abs(place - other) > 2 * NEAR * place for other in chosen):
+                chosen.append(place)
+    return sorted(chosen)
 
 
 def _or_nan(value: object) -> float:

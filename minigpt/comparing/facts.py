@@ -17,11 +17,11 @@ from minigpt.config import Config
 from minigpt.errors import UserError
 from minigpt.events import EVENTS, EventReader
 from minigpt.presets import read_file
-from minigpt.text.corpus import MANIFEST
 from minigpt.workspace import Workspace
 
 if TYPE_CHECKING:
     from minigpt.digest import RunDigest
+    from minigpt.summary import RunSummary
 
 _HEAD_BYTES = 1 << 18
 _MAX_BLOCKS = 1024
@@ -49,7 +49,9 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """One run in a comparison. `seconds` are those at work; `text` and `tokenizer` are equal where it was the same."""
+    """One run in a comparison. `seconds` are those at work, `tokens_per_s` is over all of them; `text` and `tokenizer`
+    are equal where it was the same.
+    """
 
     run: str
     state: str
@@ -89,7 +91,7 @@ def facts_of(workspace: Workspace, known: RunDigest, config: Config | None) -> R
         steps=summary.step,
         tokens=summary.tokens,
         seconds=summary.seconds or None,
-        tokens_per_s=summary.tokens_per_s,
+        tokens_per_s=_tokens_per_s(summary, start),
         best=None if best is None else measured(best),
         last=measured(told[-1]) if told else None,
         whole=measured(wholes[-1]) if wholes else None,
@@ -98,6 +100,15 @@ def facts_of(workspace: Workspace, known: RunDigest, config: Config | None) -> R
         forked_from=_origin(summary.forked_from),
         note=known.note,
     )
+
+
+def _tokens_per_s(summary: RunSummary, start: Mapping[str, Any]) -> float | None:
+    """Return the tokens read a second at work, without those read before what the events tell of."""
+    if not summary.tokens or not summary.step or summary.seconds <= 0:
+        return None
+    # Every step uses the same number of tokens.
+    steps = summary.step - (_whole(start.get("resumed_from")) or 0)
+    return summary.tokens * steps / summary.step / summary.seconds if steps > 0 else None
 
 
 def measured(event: Mapping[str, Any]) -> Measured:
@@ -148,6 +159,9 @@ def _content_now(workspace: Workspace, config: Config | None) -> str | None:
     """Return the content hash of the corpora that a configuration names, joined as in checkpoints."""
     if config is None:
         return None
+    # What lies behind takes as long to import as all the rest, and is seldom needed.
+    from minigpt.text.corpus import MANIFEST
+
     names = [entry.rpartition(":")[0] for entry in config.corpus.mixture] or [config.corpus.name]
     # Not opened as a corpus: that counts it anew where somebody has edited it.
     found = [_hash_in(workspace.data / name / MANIFEST) for name in names]

@@ -16,6 +16,7 @@ import msgspec
 
 from minigpt.comparing.curves import Axis, RunCurve, curve_of
 from minigpt.comparing.facts import Measured, RunFacts, config_of, facts_of
+from minigpt.comparing.steering import steered
 from minigpt.comparing.verdict import Verdict, cautions, judge
 from minigpt.config import Config
 from minigpt.digest import RunDigest, digest
@@ -69,7 +70,7 @@ def compare(workspace: Workspace, names: Sequence[str]) -> Comparison:
     digests = [digest(directory) for directory in directories]
     configs = [config_of(directory) for directory in directories]
     facts = [facts_of(workspace, known, config) for known, config in zip(digests, configs, strict=True)]
-    settings = _differences(configs)
+    settings = _differences(configs) + [Difference(name, values) for name, values in steered(digests).items()]
     figure, verdicts = judge(facts)
     of_text = [found for found in settings if found.key.startswith(_OF_THE_TEXT)]
     others = [found for found in settings if not found.key.startswith(_OF_THE_TEXT)]

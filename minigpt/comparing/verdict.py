@@ -7,8 +7,8 @@ from itertools import combinations
 
 import msgspec
 
-from minigpt.comparing.facts import RunFacts
-from minigpt.comparing.noise import cut_alike, paired_error, t_quantile, unpaired_error
+from minigpt.comparing.facts import Measured, RunFacts
+from minigpt.comparing.noise import cut_alike, limit, paired_error, paired_limit, unpaired_error
 from minigpt.errors import printable
 from minigpt.summary import LIVE_STATES
 
@@ -28,7 +28,8 @@ _SAME_BUT_SEED = (
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of the difference between two runs, best against best: `error` is its standard error in the
-    figure's own unit, `certain` whether it is more than noise; None where that cannot be told.
+    figure's own unit, up to `limit` it may be noise, 19 times in 20, and `certain` says whether it is more; None where
+    that cannot be told.
     """
 
     better: str
@@ -36,6 +37,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     figure: str
     difference: float
     error: float | None
+    limit: float | None
     paired: bool
     certain: bool | None
     message: str
@@ -110,22 +112,30 @@ def _verdict(better: RunFacts, other: RunFacts, figure: str) -> Verdict:
     difference = second - first
     paired = figure == LOSS and cut_alike(one.blocks, two.blocks)
     if paired:
-        error = paired_error(one.blocks, two.blocks)
+        error, may_be_chance = paired_error(one.blocks, two.blocks), paired_limit(one.blocks, two.blocks)
     else:
-        errors = [(found.loss_error if figure == LOSS else found.bits_error) for found in (one, two)]
-        error = unpaired_error(*errors)
-    blocks = min(len(one.blocks), len(two.blocks))
-    certain = None if error is None else difference > t_quantile(blocks - 1) * error
+        error = unpaired_error(*[(found.loss_error if figure == LOSS else found.bits_error) for found in (one, two)])
+        may_be_chance = unpaired_error(*[_limit_in(found, figure) for found in (one, two)])
+    certain = None if may_be_chance is None else difference > may_be_chance
     return Verdict(
         better=better.run,
         other=other.run,
         figure=figure,
         difference=difference,
         error=error,
+        limit=may_be_chance,
         paired=paired,
         certain=certain,
-        message=_message(better, other, figure, difference, error, paired, certain),
+        message=_message(better, other, figure, difference, error, may_be_chance, paired, certain),
     )
+
+
+def _limit_in(found: Measured, figure: str) -> float | None:
+    """Return how far a figure may be off by chance, the length of tokens in bytes taken as known."""
+    off = limit(found.blocks)
+    if figure == LOSS or off is None:
+        return off
+    return off * found.bits_per_byte / found.loss if found.bits_per_byte is not None and found.loss > 0 else None
 
 
 def _message(
@@ -134,11 +144,12 @@ def _message(
     figure: str,
     difference: float,
     error: float | None,
+    limit: float | None,
     paired: bool,
     certain: bool | None,
 ) -> str:
     amount = f"{difference:.4f} {_UNITS[figure]}"
-    if error is None:
+    if error is None or limit is None:
         return (
             f"{_name(better)} is {amount} better than {_name(other)}; whether that is more than the evaluation's noise "
             "cannot be told, for there is too little validation text, or these runs recorded no errors."
@@ -147,11 +158,11 @@ def _message(
     if certain:
         return (
             f"{_name(better)} is better than {_name(other)} by {amount} (standard error {error:.4f}, {how}): more "
-            "than the evaluation's noise."
+            f"than the evaluation's noise, of which up to {limit:.4f} may come by chance."
         )
     return (
         f"{_name(better)} and {_name(other)} differ by {amount}, which is within the evaluation's own noise (standard "
-        f"error {error:.4f}, {how}): on other text of the kind either may be ahead."
+        f"error {error:.4f}, {how}; up to {limit:.4f} may be chance): on other text of the kind either may be ahead."
     )
 
 

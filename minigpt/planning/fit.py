@@ -18,13 +18,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import msgspec
 import psutil
 
 from minigpt.errors import JobFailed, UserError, printable
 from minigpt.narration import size
+from minigpt.readings import host_memory
 from minigpt.tasks import NOBODY, Task
 from minigpt.workspace import Workspace
 
@@ -272,9 +272,9 @@ def _run(program: list[str], task: Task, phase: str, room: int | None) -> bytes 
 
 def _watch(process: subprocess.Popen[bytes], task: Task, phase: str, room: int | None) -> bool:
     """Wait for the end of a process; False, with the process still there, once it takes more than the room."""
-    least = psutil.virtual_memory().total * LEAST_LEFT
+    least = host_memory()[1] * LEAST_LEFT
     while process.poll() is None:
-        if room is not None and (_resident(process.pid) > room or psutil.virtual_memory().available < least):
+        if room is not None and (_resident(process.pid) > room or host_memory()[0] < least):
             return False
         task.report(phase)
         time.sleep(_LOOK_SECONDS)
@@ -290,13 +290,4 @@ def _resident(pid: int) -> int:
 
 def cpu_room() -> int:
     """Return the bytes that a run may take of this machine's memory, or of the container's."""
-    available = float(psutil.virtual_memory().available)
-    for limit, usage in (
-        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-    ):
-        try:
-            available = min(available, float(Path(limit).read_text()) - float(Path(usage).read_text()))
-        except (OSError, ValueError):  # no such file, or "max"
-            continue
-    return int(max(0.0, available) * (1 - CPU_RESERVE))
+    return int(host_memory()[0] * (1 - CPU_RESERVE))

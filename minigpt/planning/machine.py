@@ -7,16 +7,17 @@ device.label, device.memory
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
 import sys
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import psutil
 
 from minigpt.config import TrainingSettings
-from minigpt.device import Device, as_text, cpu_threads, open_nvml, processor_name
+from minigpt.device import Device, as_text, cpu_threads, processor_name
+from minigpt.readings import first_gpu, host_memory
 
 # From compute capability 8.0 on, GPUs multiply bfloat16 in hardware; so do CPUs with one of these.
 _BFLOAT16_CAPABILITY = (8, 0)
@@ -48,12 +49,16 @@ def plain_attention_length(device: Device) -> int:
 
 def available_memory(device: Device) -> int:
     """Return how many bytes of the device's memory are free now."""
-    if device.kind == "cuda" and (nvml := open_nvml()) is not None:
-        try:
-            return int(nvml.nvmlDeviceGetMemoryInfo(nvml.nvmlDeviceGetHandleByIndex(0)).free)
-        except nvml.NVMLError:
-            return device.memory
-    return int(psutil.virtual_memory().available)
+    if device.kind != "cuda":
+        return host_memory()[0]
+    found = first_gpu()
+    if found is None:
+        return device.memory
+    nvml, handle = found
+    try:
+        return int(nvml.nvmlDeviceGetMemoryInfo(handle).free)
+    except nvml.NVMLError:
+        return device.memory
 
 
 def machine_name() -> str:
@@ -71,23 +76,23 @@ def torch_version() -> str:
         return ""
 
 
-@cache
 def _gpu() -> tuple[str, int, tuple[int, int]] | None:
-    """Return name, memory and compute capability of the first GPU, where torch was built to use one."""
-    nvml = None if "+cpu" in torch_version() else open_nvml()
-    if nvml is None:
+    """Return name, memory and compute capability of the GPU that would be used, where torch was built to use one."""
+    return None if "+cpu" in torch_version() else _described(os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+
+@cache
+def _described(visible: str | None) -> tuple[str, int, tuple[int, int]] | None:
+    found = first_gpu()
+    if found is None:
         return None
+    nvml, handle = found
     try:
-        return _described(nvml)
+        major, minor = nvml.nvmlDeviceGetCudaComputeCapability(handle)
+        memory = int(nvml.nvmlDeviceGetMemoryInfo(handle).total)
+        return as_text(nvml.nvmlDeviceGetName(handle)), memory, (int(major), int(minor))
     except nvml.NVMLError:
         return None
-
-
-def _described(nvml: Any) -> tuple[str, int, tuple[int, int]]:
-    handle = nvml.nvmlDeviceGetHandleByIndex(0)
-    major, minor = nvml.nvmlDeviceGetCudaComputeCapability(handle)
-    memory = int(nvml.nvmlDeviceGetMemoryInfo(handle).total)
-    return as_text(nvml.nvmlDeviceGetName(handle)), memory, (int(major), int(minor))
 
 
 @cache

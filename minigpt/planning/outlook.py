@@ -8,29 +8,25 @@ By arithmetic alone, without torch, in milliseconds; only the time needs a probe
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import msgspec
 
 from minigpt.config import Config
 from minigpt.model.memory import Memory, Placement, memory_of
-from minigpt.model.parameters import flops_per_token, parameter_parts
+from minigpt.model.parameters import flops_per_token, parameter_count, parameter_parts
 from minigpt.planning.machine import available_memory, likely_device, plain_attention_length
-from minigpt.planning.reading import Reading, reading_of
+from minigpt.planning.probe import Probe, cached_probe
+from minigpt.planning.reading import Reading, chosen, reading_of, usual_vocab_size
 from minigpt.planning.warnings import Warning, warnings_of
-from minigpt.presets import with_values
 from minigpt.readings import free_disk
 from minigpt.training.plan import checkpoint_bytes, checkpoints_kept, micro_batch, planned_steps
 from minigpt.workspace import Workspace
-
-if TYPE_CHECKING:
-    from minigpt.planning.probe import Probe
 
 
 class Outlook(msgspec.Struct, frozen=True):
     """Sizes in bytes, times in seconds. What depends on a text that is not there yet, or on a probe, is None.
 
-    `train_tokens` are those of the text, once; `tokens` those of the run. `memory_measured` is the probe's peak.
+    `train_tokens` are those of the text, once; `tokens` those of the run. `memory_measured` is the probe's peak,
+    `measured` its Unix time, and `measured_beside` names the runs and tasks that were at work meanwhile.
     """
 
     parameters: int
@@ -54,11 +50,20 @@ class Outlook(msgspec.Struct, frozen=True):
     disk_needed: int
     disk_free: int | None
     warnings: tuple[Warning, ...] = ()
+    measured: float | None = None
+    measured_beside: tuple[str, ...] = ()
 
 
-def chosen(config: Config, corpus: str | None) -> Config:
-    """Return the configuration with this corpus in place of its own, as `--corpus` puts it there."""
-    return config if corpus is None else with_values(config, {"corpus.name": corpus, "corpus.mixture": []}, "corpus")
+def parameters_of(workspace: Workspace, config: Config) -> int:
+    """Return how many parameters `outlook` would tell, of the configuration's own corpus. Raises UserError."""
+    vocab_size = _vocab_size(config, reading_of(workspace, config), cached_probe(workspace, config, None))
+    return parameter_count(config.model, vocab_size)
+
+
+def _vocab_size(config: Config, reading: Reading | None, probe: Probe | None) -> int:
+    if reading is not None and (reading.exact or probe is None):
+        return reading.vocab_size
+    return probe.vocab_size if probe else usual_vocab_size(config)
 
 
 def outlook(workspace: Workspace, config: Config, corpus: str | None, probe: Probe | None = None) -> Outlook:
@@ -66,7 +71,7 @@ def outlook(workspace: Workspace, config: Config, corpus: str | None, probe: Pro
     config = chosen(config, corpus)
     model, training = config.model, config.training
     reading = reading_of(workspace, config)
-    vocab_size = probe.vocab_size if probe else reading.vocab_size if reading else config.tokenizer.vocab_size
+    vocab_size = _vocab_size(config, reading, probe)
     device = probe.device if probe else likely_device(training)
     plain = model.max_seq_len <= plain_attention_length(device)
     windows = micro_batch(model, vocab_size, training, device, plain)
@@ -99,6 +104,8 @@ def outlook(workspace: Workspace, config: Config, corpus: str | None, probe: Pro
         checkpoint_bytes=checkpoint,
         disk_needed=checkpoint * checkpoints_kept(training, steps or 0),
         disk_free=_free_disk(workspace),
+        measured=probe.made if probe else None,
+        measured_beside=probe.beside if probe else (),
     )
     warnings = warnings_of(config, found, reading.document_tokens if reading else None)
     return msgspec.structs.replace(found, warnings=warnings)

@@ -3,7 +3,8 @@
     probe = cached_probe(workspace, config, "novels")        # None where nobody has measured it yet
     probe = make_probe(workspace, config, "novels", task)    # needs torch
 
-data/.probes/KEY.json, where the key is the hash of all that a step's time depends on: settings, corpus, machine, torch.
+data/.probes/KEY.json, where the key is the hash of all that a step's time depends on: settings, the corpus and what
+is in it, machine, torch. It is for those who do not ask for a measurement: `make_probe` always makes one.
 """
 
 from __future__ import annotations
@@ -19,14 +20,16 @@ import msgspec
 from minigpt.config import Config
 from minigpt.device import Device
 from minigpt.planning.machine import machine_name
-from minigpt.planning.outlook import chosen
-from minigpt.tasks import NOBODY, Task
+from minigpt.planning.reading import chosen, contents
+from minigpt.runs import list_runs
+from minigpt.summary import LIVE_STATES
+from minigpt.tasks import NOBODY, Task, TaskProcess, list_tasks
 from minigpt.text.storage import write_file
 from minigpt.workspace import Workspace
 
 PROBES = ".probes"
 # Raised when steps are measured in another way, or become faster.
-_VERSION = 1
+_VERSION = 2
 # Of [training], what neither a step's time nor its memory depends on.
 _LENGTH_AND_RATES = {
     "max_epochs", "max_steps", "learning_rate", "muon_learning_rate", "schedule", "warmup_steps", "decay_fraction",
@@ -36,20 +39,29 @@ _LENGTH_AND_RATES = {
 }  # fmt: skip
 
 
+# The states of a run that takes time of others.
+_COMPUTING = set(LIVE_STATES) - {"waiting", "paused"}
+
+
 class Probe(msgspec.Struct, frozen=True):
-    """What five steps have shown: seconds, bytes at the peak (see `Forecast`), and the device as torch knows it."""
+    """What five steps have shown: seconds, bytes at the peak (see `Forecast`), and the device as torch knows it.
+
+    `beside` names the runs and tasks that were at work meanwhile, and made the steps slower.
+    """
 
     seconds_per_step: float
     memory_measured: int
     vocab_size: int
     device: Device
     made: float  # Unix seconds
+    beside: tuple[str, ...] = ()
 
 
 def cached_probe(workspace: Workspace, config: Config, corpus: str | None) -> Probe | None:
-    """Return what was measured of this configuration on this machine before, if it was."""
+    """Return what was measured of this configuration, on this machine and text, before, if it was; raises UserError."""
+    path = _path(workspace, config, corpus)
     try:
-        return msgspec.json.decode(_path(workspace, config, corpus).read_bytes(), type=Probe)
+        return msgspec.json.decode(path.read_bytes(), type=Probe)
     except (OSError, msgspec.DecodeError):
         return None
 
@@ -64,13 +76,16 @@ def make_probe(workspace: Workspace, config: Config, corpus: str | None, task: T
     gather(workspace, find_corpora(workspace, chosen_config), chosen_config, task=task)
     task.report("trying five steps")
     session = Session.new(workspace, chosen_config, say=task.notice)
+    beside = _at_work(workspace, task)
     figures = forecast(session)
+    beside |= _at_work(workspace, task)
     probe = Probe(
         seconds_per_step=figures.seconds_per_step,
         memory_measured=figures.memory_measured,
         vocab_size=session.model.config.vocab_size,
         device=session.device,
         made=time.time(),
+        beside=tuple(sorted(beside)),
     )
     path = _path(workspace, config, corpus)
     with suppress(OSError):  # it is measured again the next time
@@ -79,10 +94,17 @@ def make_probe(workspace: Workspace, config: Config, corpus: str | None, task: T
     return probe
 
 
+def _at_work(workspace: Workspace, task: Task) -> set[str]:
+    """Return the runs and tasks that compute now, but for the task of the probe itself."""
+    own = task.directory.name if isinstance(task, TaskProcess) else ""
+    runs = {run.run for run in list_runs(workspace) if run.state in _COMPUTING}
+    return runs | {other.name for other in list_tasks(workspace) if other.state == "running" and other.name != own}
+
+
 def _path(workspace: Workspace, config: Config, corpus: str | None) -> Path:
     config = chosen(config, corpus)
     training = {k: v for k, v in msgspec.to_builtins(config.training).items() if k not in _LENGTH_AND_RATES}
     sections = [config.corpus, config.tokenizer, config.model]
-    known = [_VERSION, machine_name(), *map(msgspec.to_builtins, sections), training]
+    known = [_VERSION, machine_name(), *map(msgspec.to_builtins, sections), training, contents(workspace, config)]
     key = hashlib.sha256(json.dumps(known).encode()).hexdigest()[:24]
     return workspace.data / PROBES / f"{key}.json"

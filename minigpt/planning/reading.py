@@ -6,6 +6,7 @@ reading.train_tokens, reading.exact
 
 from __future__ import annotations
 
+import hashlib
 import math
 from functools import lru_cache
 from pathlib import Path
@@ -14,6 +15,7 @@ import msgspec
 
 from minigpt.config import Config
 from minigpt.errors import UserError, printable
+from minigpt.presets import with_values
 from minigpt.text.building import TOKENIZER_FILE
 from minigpt.text.corpus import MANIFEST, Corpus, Manifest
 from minigpt.text.mixture import parse_mixture
@@ -53,13 +55,45 @@ class _Cached(msgspec.Struct):
     statistics: _Statistics
 
 
+def chosen(config: Config, corpus: str | None) -> Config:
+    """Return the configuration with this corpus in place of its own, as `--corpus` puts it there."""
+    return config if corpus is None else with_values(config, {"corpus.name": corpus, "corpus.mixture": []}, "corpus")
+
+
+def contents(workspace: Workspace, config: Config) -> list[str]:
+    """Return hashes of what a run would read: of each corpus ("" where it is not there), and of a given tokenizer.
+
+    Raises UserError as `reading_of` does.
+    """
+    corpora = (_open(workspace, name) for name in _names(config))
+    found = [corpus.manifest.content_hash if corpus else "" for corpus in corpora]
+    if config.tokenizer.file:
+        path = tokenizer_path(workspace, config.tokenizer.file)
+        try:
+            found.append(hashlib.sha256(path.read_bytes()).hexdigest())
+        except OSError:
+            Tokenizer.load(path)  # which says what is wrong
+    return found
+
+
+def _names(config: Config) -> list[str]:
+    mixture = config.corpus.mixture
+    return [name for name, _ in parse_mixture(mixture)] if mixture else [config.corpus.name]
+
+
+def usual_vocab_size(config: Config) -> int:
+    """Return how many tokens to expect where nothing is known of the text."""
+    if config.tokenizer.kind == "char":
+        return _DISTINCT_CHARACTERS + len(SPECIAL_TOKENS)
+    return config.tokenizer.vocab_size
+
+
 def reading_of(workspace: Workspace, config: Config) -> Reading | None:
     """Return what a configuration would read; None where a corpus is not there yet. Changes nothing.
 
     Raises UserError where the configuration names a tokenizer or mixture that cannot be.
     """
-    mixture = config.corpus.mixture
-    names = [name for name, _ in parse_mixture(mixture)] if mixture else [config.corpus.name]
+    names = _names(config)
     corpora = [_open(workspace, name) for name in names]
     found = [corpus for corpus in corpora if corpus is not None]
     if len(found) < len(names):

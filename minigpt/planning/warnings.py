@@ -104,8 +104,8 @@ def _warmup(config: Config, outlook: Outlook) -> Iterator[Warning]:
     than = f"longer than the run of {length}" if warmup >= steps else f"more than half of the run of {length}"
     yield Warning(
         "warmup-longer-than-run",
-        f"training.warmup_steps = {warmup:,} is {than}: half of the run goes by before the learning rate is reached. "
-        f"Try {steps // 20:,}.",
+        f"training.warmup_steps = {warmup:,} is {than}, so warmup is cut to half of the run, {steps // 2:,} steps: "
+        f"only then is the full learning rate reached. Try {steps // 20:,}.",
     )
 
 

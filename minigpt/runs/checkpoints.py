@@ -56,7 +56,8 @@ def kind_of(name: str) -> str:
     """Return what a checkpoint's name says of why it was written."""
     stem = name.removesuffix(".pt")
     for kind in ("step", "epoch"):
-        if stem.removeprefix(f"checkpoint_{kind}_").isdigit():
+        # There are digits beyond 0 to 9 that are no number.
+        if stem.removeprefix(f"checkpoint_{kind}_").isdecimal():
             return kind
     return {BEST: "best", FINAL: "final", INTERRUPTED: "interrupted"}.get(name, "other")
 

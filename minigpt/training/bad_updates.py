@@ -80,16 +80,13 @@ class BadUpdates:
         if not (trainer.directory / BEST).exists() and all(p.isfinite().all() for p in trainer.model.parameters()):
             trainer.save(BEST)
         good = BEST if (trainer.directory / BEST).exists() else "no file: none was good"
-        settings, scale = trainer.settings, trainer.progress.lr_scale / 2
-        changed = {"training.learning_rate": settings.learning_rate * scale}
-        if settings.optimizer == "muon":
-            changed["training.muon_learning_rate"] = settings.muon_learning_rate * scale
+        situation = trainer.doctor.situation
         trainer.recorder.notice(
             "error",
             "diverged",
             f"{BAD_UPDATES_IN_A_ROW} updates in a row were not finite numbers, so the run ends. "
             f"The last good weights are in {good}. "
-            f"Start again with half of {trainer.doctor.situation.rates}, or more training.warmup_steps.",
-            cure={"label": "half the learning rate, in a new run", "settings": changed},
+            f"Start again with half of {situation.rates}, or more training.warmup_steps.",
+            cure={"label": "half the learning rate, in a new run", "settings": situation.scaled_rates(0.5)},
             step=trainer.progress.step,
         )

@@ -20,9 +20,10 @@ class Checkpointer:
 
     def __init__(self, trainer: Trainer) -> None:
         self.trainer = trainer
-        self.saved_at = time.monotonic()
+        self.saved_at = time.monotonic()  # or when it began
+        self._tried_at = self.saved_at
         self.unsaved_best = False
-        self._saved_once = False
+        self._saved_once = False  # weights that this session has trained
 
     def due(self) -> list[str]:
         """Return the names under which the run is to be saved after this step."""
@@ -34,11 +35,15 @@ class Checkpointer:
         return names
 
     def _step_is_due(self) -> bool:
-        if self.trainer.progress.step % self.trainer.plan.save_every == 0:
+        step, settings = self.trainer.progress.step, self.trainer.settings
+        if step % self.trainer.plan.save_every == 0:
             return True
-        if self.trainer.settings.save_every is not None:
+        # What is to be kept for good must be there first.
+        if settings.keep_every is not None and step % settings.keep_every == 0:
+            return True
+        if settings.save_every is not None:
             return False
-        waited = time.monotonic() - self.saved_at
+        waited = time.monotonic() - self._tried_at
         return waited > (SAVE_SECONDS if self._saved_once else FIRST_SAVE_SECONDS)
 
     def _epoch_due(self) -> int | None:
@@ -63,9 +68,11 @@ class Checkpointer:
                     "Make room or repair the folder: the next save is tried at its time.",
                 )
                 # Tried again soon.
-                self.saved_at, self._saved_once = time.monotonic(), False
+                self._tried_at, self._saved_once = time.monotonic(), False
                 return False
-            self.saved_at, self._saved_once = time.monotonic(), True
+            self.saved_at = self._tried_at = time.monotonic()
+            # A fork's first weights are saved before any step.
+            self._saved_once = trainer.progress.step > 0
             # A best that could not be written is gone; the next weights that can be are the nearest to it.
             self.unsaved_best = self.unsaved_best and BEST not in names
             for name in names:

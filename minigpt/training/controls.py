@@ -190,8 +190,10 @@ def acknowledged_sets(events: list[dict[str, Any]], step: int, without: tuple[st
     found: dict[str, dict[str, Any]] = {}
     for event in events:
         obeyed = event.get("type") == "command" and event.get("command") == "set" and event.get("done")
-        if obeyed and isinstance(event.get("args"), dict) and int(event.get("step", -1)) >= step:
+        at = event.get("step")
+        if obeyed and isinstance(event.get("args"), dict) and isinstance(at, int) and at >= step:
             args = {name: value for name, value in event["args"].items() if name not in without}
             if args:
-                found.setdefault(str(event.get("id")), {**event, "args": args})
+                id = str(event.get("id"))
+                found.setdefault(id, {**event, "id": id, "args": args})
     return sorted(found.values(), key=lambda event: event["step"])

@@ -10,11 +10,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 import torch
 
 from minigpt.device import synchronise
-from minigpt.readings import free_disk
+from minigpt.readings import free_disk, host_memory
 from minigpt.text.mixture import Mixture
 from minigpt.training.plan import checkpoints_kept, memory_estimate
 from minigpt.training.recorder import Recorder
@@ -125,4 +124,4 @@ def _peak(session: Session) -> int:
 def _available(session: Session) -> int:
     if session.device.kind == "cuda":
         return int(torch.cuda.mem_get_info()[0])
-    return int(psutil.virtual_memory().available)
+    return host_memory()[0]

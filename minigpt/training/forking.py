@@ -27,9 +27,9 @@ class Origin:
     checkpoint: Checkpoint
 
     @classmethod
-    def open(cls, path: Path) -> Origin:
-        """Raises UserError where there is no checkpoint to be read."""
-        return cls(path, load(path))
+    def open(cls, path: Path, kept: Path | None = None) -> Origin:
+        """Read a checkpoint, `kept` meanwhile under another name if so. Raises UserError where there is none."""
+        return cls(path, load(kept or path))
 
     @property
     def name(self) -> str:

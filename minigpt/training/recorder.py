@@ -94,8 +94,9 @@ class Recorder:
             except (psutil.Error, OSError):  # a sensor that is gone for a moment must not end the heartbeat
                 figures = {}
             self._tell(self.writer.write("device", rank=0, **figures))
-            if self.on_readings is not None:
-                self.on_readings(figures)
+            # The trainer takes it away when it ends, maybe at this moment.
+            if (listener := self.on_readings) is not None:
+                listener(figures)
             if beats * READINGS_SECONDS % HEARTBEAT_SECONDS == 0:
                 self._tell(self.writer.write("phase", phase=self.phase, last_progress=self.last_progress))
 

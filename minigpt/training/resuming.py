@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shlex
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +106,39 @@ def checkpoint_to_fork(workspace: Workspace, target: str) -> Path:
             f"The run {directory.name} has no checkpoint to begin from: start anew with {fork_command(directory)}."
         )
     return checkpoint
+
+
+@contextmanager
+def kept(path: Path, directory: Path) -> Iterator[Path]:
+    """Keep a checkpoint in a directory, under a hidden name, for as long as the block takes: its run may remove it.
+
+    Raises UserError where that cannot be.
+    """
+    # By its ending, a trainer knows what a killed process has left, and removes it when it begins.
+    own = directory / f".{path.name}.{os.getpid()}.link"
+    try:
+        _keep(path, own)
+        yield own
+    finally:
+        own.unlink(missing_ok=True)
+
+
+def _keep(path: Path, own: Path) -> None:
+    own.unlink(missing_ok=True)
+    try:
+        try:
+            os.link(path, own)
+        except FileNotFoundError:
+            raise
+        except OSError:  # on another disk, or on one without hard links
+            shutil.copyfile(path, own)
+    except FileNotFoundError as error:
+        raise UserError(f"{path} was removed a moment ago: name another checkpoint to begin from.") from error
+    except OSError as error:
+        raise UserError(
+            f"Cannot keep a copy of {path} in {own.parent} until the run begins ({error.strerror}): make room there, "
+            "or begin without --after."
+        ) from error
 
 
 def run_of(path: Path) -> str:

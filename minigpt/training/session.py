@@ -6,8 +6,8 @@ exit_code = session.train()
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -115,14 +115,17 @@ class Session:
         *,
         epochs: int | None = None,
         steps: int | None = None,
+        memory: Mapping[str, Any] | None = None,
         run: str | None = None,
         say: Say = print,
         turn: Turn | None = None,
     ) -> Session:
         """Prepare to go on with a run (by name, or by a checkpoint file; without either the last interrupted one).
 
-        With `epochs` or `steps` the run gets a new, later end, and its learning rate climbs again. A file may go on as
-        a new run called `run`. A run that waited for its `turn` is locked already. Raises UserError.
+        With `epochs` or `steps` the run gets a new, later end, and its learning rate climbs again. `memory` holds the
+        training settings that change what it takes of that and nothing else (micro_batch_size,
+        gradient_checkpointing). A file may go on as a new run called `run`. A run that waited for its `turn` is locked
+        already. Raises UserError.
         """
         workspace.require_writable()
         path = checkpoint_to_resume(workspace, target, turn)
@@ -133,7 +136,7 @@ class Session:
                 f"{path} has weights but no optimizer state (it was imported or exported): it cannot be resumed."
             )
         try:
-            return cls._resume(workspace, checkpoint, directory, epochs, steps, say)
+            return cls._resume(workspace, _with_memory(checkpoint, memory or {}), directory, epochs, steps, say)
         except (KeyError, msgspec.ValidationError) as error:
             raise UserError(f"{path} is damaged ({error}): choose another checkpoint of the run.") from error
 
@@ -279,3 +282,14 @@ class Session:
         config = self.config
         numbers = checkpoint_bytes(config.model, self.model.config.vocab_size, config.training)
         return numbers + len(self.text.tokenizer.to_json())
+
+
+def _with_memory(checkpoint: Checkpoint, changes: Mapping[str, Any]) -> Checkpoint:
+    """Return a checkpoint, the run of which takes another part of its batch at once or keeps other activations."""
+    if not changes:
+        return checkpoint
+    training = msgspec.structs.replace(checkpoint.config.training, **changes)
+    state = checkpoint.training
+    if (windows := training.micro_batch_size) and "micro_batch_size" in changes:
+        state = {**state, "plan": {**state["plan"], "micro_batch_size": min(windows, training.batch_size)}}
+    return replace(checkpoint, config=msgspec.structs.replace(checkpoint.config, training=training), training=state)

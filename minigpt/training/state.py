@@ -102,7 +102,7 @@ def remove_old_checkpoints(directory: Path, keep_last: int, keep_every: int | No
     for pattern in (STEP, EPOCH):
         prefix = pattern.partition("{}")[0]
         numbered = [(path.stem.removeprefix(prefix), path) for path in directory.glob(prefix + "*.pt")]
-        files = sorted((int(number), path) for number, path in numbered if number.isdigit())
+        files = sorted((int(number), path) for number, path in numbered if number.isdecimal())
         for number, path in files[:-keep_last]:
             if pattern == STEP and keep_every and number % keep_every == 0:
                 continue

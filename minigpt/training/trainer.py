@@ -252,7 +252,7 @@ class Trainer:
 
     @property
     def saved_at(self) -> float:
-        """When the run was last saved, or began (seconds of the monotonic clock)."""
+        """When the run was last saved with success, or began (seconds of the monotonic clock)."""
         return self.checkpointer.saved_at
 
     def save_step(self) -> bool:

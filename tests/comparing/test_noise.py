@@ -14,7 +14,9 @@ from minigpt.comparing.noise import (
     MOST_BLOCKS,
     block_ends,
     cut_alike,
+    limit,
     paired_error,
+    paired_limit,
     standard_error,
     t_quantile,
     unpaired_error,
@@ -83,6 +85,35 @@ def test_blocks_cover_the_text_in_equal_parts(tokens: int) -> None:
     assert sizes.sum() == tokens
     assert len(ends) <= MOST_BLOCKS
     assert not len(sizes) or sizes.max() - sizes.min() <= 1
+
+
+def coverage(document: int, tokens: int, texts: int) -> float:
+    """Return how often the true mean, 0, is within the limit, for documents that differ in how hard they are."""
+    random, within = np.random.default_rng(document), 0
+    size = tokens // MOST_BLOCKS
+    for _ in range(texts):
+        first = random.integers(0, document)
+        hard = np.repeat(random.normal(0, 0.3, tokens // document + 3), document)[first : first + tokens]
+        means = (hard + random.normal(0, 1, tokens)).reshape(MOST_BLOCKS, size).mean(axis=1)
+        within += abs(means.mean()) <= limit([(size, mean) for mean in means.tolist()])
+    return within / texts
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("document", "tokens", "least"),
+    [(1, 8192, 0.94), (100, 8192, 0.94), (500, 8192, 0.93), (1000, 8192, 0.88), (1000, 65_536, 0.94)],
+)
+def test_the_limit_holds_the_truth_for_documents_of_any_length(document: int, tokens: int, least: float) -> None:
+    assert least <= coverage(document, tokens, 1000) < 0.99
+
+
+def test_blocks_that_resemble_their_neighbours_widen_the_limit() -> None:
+    hard = np.random.default_rng(5).normal(2, 0.3, 8)
+    alike = [(256, loss) for loss in np.repeat(hard, 4).tolist()]
+    assert limit(alike) == pytest.approx(t_quantile(7) * standard_error([(1024, loss) for loss in hard.tolist()]))
+    assert limit(alike) > 1.1 * t_quantile(31) * standard_error(alike)
+    assert limit(alike[:3]) is None
 
 
 # Real evaluations
@@ -181,6 +212,6 @@ def test_differences_on_other_texts_lie_as_far_apart_as_the_paired_error_says(tr
 
 def test_the_true_difference_is_within_the_quantile_19_times_in_20(trial: Trial) -> None:
     differences = np.array([one.loss - two.loss for one, two in zip(trial.first, trial.second, strict=True)])
-    errors = np.array([paired_error(a.blocks, b.blocks) for a, b in zip(trial.first, trial.second, strict=True)])
-    outside = np.abs(differences - differences.mean()) > t_quantile(MOST_BLOCKS - 1) * errors
+    limits = np.array([paired_limit(a.blocks, b.blocks) for a, b in zip(trial.first, trial.second, strict=True)])
+    outside = np.abs(differences - differences.mean()) > limits
     assert outside.sum() <= 4, "of 20, one is expected"

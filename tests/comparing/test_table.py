@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from minigpt.cli.runs_compare import add_compare, run_compare
-from minigpt.comparing.curves import curve_of, shared_places
+from minigpt.comparing.curves import RunCurve, curve_of, shared_places
 from minigpt.comparing.noise import paired_error
 from minigpt.comparing.table import Comparison, compare, result_rows
 from minigpt.digest import digest
@@ -171,6 +171,30 @@ def test_settings_that_differ_are_listed_and_no_others(runs: Runs) -> None:
     assert found == {"model.d_model": (32, 64), "training.weight_decay": (small_config().training.weight_decay, 0.2)}
 
 
+def test_what_was_set_by_commands_differs_too(runs: Runs) -> None:
+    def command(step: int, **values: float) -> str:
+        told = {"type": "command", "time": 1100.0, "command": "set", "args": values, "step": step, "done": True}
+        return json.dumps(told) + "\n"
+
+    for name, seed in (("a", 1), ("b", 2)):
+        with (runs.add(name, seed=seed) / EVENTS).open("a") as file:
+            file.write(command(50, patience=3) + (command(60, lr_scale=0.5) + command(80, lr_scale=0.25)) * (seed - 1))
+    comparison = runs.compare("a", "b")
+    told = {difference.key: difference.values for difference in comparison.settings}
+    assert told.pop("lr_scale by command") == ("-", "step 60: 0.5, 80: 0.25")
+    assert told == {"training.seed": (1, 2)}
+    assert not any("nothing but the seed" in caution for caution in comparison.cautions)
+
+
+@pytest.mark.parametrize(("begun", "rate"), [(None, 64.0), (25, 48.0)])
+def test_tokens_a_second_are_those_of_all_the_time_at_work(runs: Runs, begun: int | None, rate: float) -> None:
+    runs.add("a", start={"resumed_from": begun})
+    runs.add("b")
+    comparison = runs.compare("a", "b")
+    assert comparison.runs[0].tokens_per_s == rate
+    assert row(comparison, "tokens/s") == (f"{rate:g}", "64")
+
+
 def test_runs_that_differ_in_the_seed_alone_show_the_noise_of_training(runs: Runs) -> None:
     runs.add("a", seed=1)
     runs.add("b", seed=2)
@@ -243,8 +267,9 @@ def test_evaluations_lie_where_their_step_does(runs: Runs, axis: Any, places: in
     curve = curve_of(digest(runs.add("a")), axis)
     np.testing.assert_allclose(curve.x, places * np.arange(10, 101, 10))
     np.testing.assert_allclose(curve.val_x[1:], curve.x)
-    assert curve.validation_at(places * 15) == pytest.approx((curve.val_loss[1] + curve.val_loss[2]) / 2)
-    assert curve.validation_at(places * 101) is None
+    assert curve.validation_at(places * 20.1) == curve.val_loss[2]
+    assert curve.validation_at(places * 15) is None, "between two evaluations nobody has measured"
+    assert curve.validation_at(places * 110) is None
 
 
 def test_shared_places_end_where_the_shortest_run_does(runs: Runs) -> None:
@@ -254,6 +279,22 @@ def test_shared_places_end_where_the_shortest_run_does(runs: Runs) -> None:
     assert len(places) == 4
     assert all(place in curves[0].val_x for place in places)
     assert shared_places([]) == []
+
+
+def evaluated(run: str, places: range) -> RunCurve:
+    x = np.array(places, dtype=np.float64)
+    return RunCurve(run, x, x, x, 7 - x / 100, np.full(len(x), np.nan))
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_places_are_those_where_most_were_evaluated(turned: bool) -> None:
+    curves = [evaluated("often", range(0, 2000, 15)), evaluated("seldom", range(0, 2001, 400))]
+    places = shared_places(curves[::-1] if turned else curves)
+    values = [[curve.validation_at(place) for curve in curves] for place in places]
+    assert np.allclose(places, [400, 800, 1200, 1600, 1995], rtol=0.02)
+    assert all(None not in row for row in values)
+    assert shared_places([evaluated("short", range(0, 151, 15)), curves[1]]) == [150]
+    assert curves[1].validation_at(150) is None
 
 
 # The command
@@ -278,6 +319,20 @@ def test_the_command_prints_results_differences_and_a_verdict(runs: Runs, capsys
         "a is better than b by 0.5000",
     ):
         assert words in told
+
+
+def test_the_command_prints_no_loss_that_nobody_measured(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
+    runs.add("a", steps=150)
+    seldom = runs.add("b", seed=2, steps=400)
+    events = [json.loads(line) for line in (seldom / EVENTS).read_text().splitlines()]
+    kept = [event for event in events if event["type"] != "eval" or event["step"] % 400 == 0]
+    (seldom / EVENTS).write_text("".join(json.dumps(event) + "\n" for event in kept))
+    for by in ("step", "time", "tokens"):
+        assert run_command(runs, "a", "b", "--by", by) == 0
+        told = capsys.readouterr().out
+        told = told.partition("as far as all of them came")[2].partition("-: not evaluated near there")[0]
+        (line,) = told.splitlines()[2:]
+        assert line.split()[-2:] == ["2.0000", "-"]
 
 
 def test_json_has_everything_for_machines(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:

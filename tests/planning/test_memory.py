@@ -58,9 +58,7 @@ QUICK = {
     "llama-shared-keys",
     "large-vocabulary-tied",
     "gpt2-dropout",
-    "bfloat16",
     "checkpointing-gpt2",
-    "accumulation",
     "one-short-window",
     "plain-attention",
 }
@@ -128,6 +126,7 @@ def test_half_precision_on_a_gpu_takes_less() -> None:
     assert of["bfloat16"].weights == of["float32"].weights
 
 
+@pytest.mark.slow
 def test_it_needs_no_torch() -> None:
     modules = "minigpt.model.memory, minigpt.planning.outlook, minigpt.planning.probe, minigpt.cli.presets_check"
     script = f"import sys; import {modules}; sys.exit('torch' in sys.modules)"

@@ -205,6 +205,7 @@ def test_the_best_of_real_runs_wins_and_none_of_them_is_a_run(workspace: Workspa
     assert list(workspace.data.rglob("*.pt")) == []
 
 
+@pytest.mark.slow
 def test_rounds_go_on_with_the_weights_of_the_one_before(workspace: Workspace, cheap: None) -> None:
     in_two = swept(workspace, [0.0001, 0.02, 0.03])
     at_once = swept(workspace, [0.02, 0.03])
@@ -220,12 +221,12 @@ def test_a_stopped_sweep_goes_on_where_it_was(
 ) -> None:
     rates = [0.0001, 0.02, 0.03]
     with counted(monkeypatch) as before, pytest.raises(Cancelled):
-        swept(workspace, rates, task=Stopper(15))
+        swept(workspace, rates, 8, task=Stopper(7))
     with counted(monkeypatch) as after:
-        found = swept(workspace, rates)
+        found = swept(workspace, rates, 8)
     with counted(monkeypatch) as once:
-        assert swept(workspace, rates, fresh=True) == found
-    assert len(before) == 15
+        assert swept(workspace, rates, 8, fresh=True) == found
+    assert len(before) == 7
     assert len(before) + len(after) == len(once)
 
 
@@ -240,6 +241,7 @@ def test_a_sweep_that_was_done_is_not_done_again(
         assert steps != []
 
 
+@pytest.mark.slow
 def test_a_diverged_rate_loses_and_the_others_go_on(
     workspace: Workspace, cheap: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,7 +6,8 @@ import math
 import random
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,12 @@ from minigpt.training import recorder as recorder_module
 from minigpt.training.diagnosis import time_spent
 from minigpt.training.diagnosis.curve import LossCurve
 from minigpt.training.diagnosis.doctor import start_extras
-from minigpt.training.diagnosis.falling import Plateau
-from minigpt.training.diagnosis.finding import Situation
+from minigpt.training.diagnosis.falling import NotFalling, Plateau
+from minigpt.training.diagnosis.finding import Evaluated, Finding, Situation
 from minigpt.training.diagnosis.nonfinite import find_culprit
+from minigpt.training.diagnosis.splits import Underfitting
 from minigpt.training.session import Session
+from minigpt.training.trainer import Trainer
 from minigpt.workspace import Workspace
 from tests.conftest import small_config
 from tests.training.test_trainer import of_type, quiet
@@ -186,12 +189,11 @@ def simulated(loss: Callable[[int], float], steps: int) -> LossCurve:
 
 
 def test_a_loss_that_stands_is_a_plateau_and_one_that_falls_slowly_is_none() -> None:
-    rungs = Ladder(4.2, 3.1, 2.4)
-    situation = Situation(small_config().training, 4.2, rungs, first_step=0, last_step=4000, warmup=20)
+    long = situation(last_step=4000)
     standing = simulated(lambda step: 1.5 + 2.7 * math.exp(-step / 30), 1500)
     falling = simulated(lambda step: 1.0 + 3.2 * (step + 1) ** -0.2, 1500)
-    assert Plateau().on_steps(standing, situation) is not None
-    assert Plateau().on_steps(falling, situation) is None
+    assert Plateau().on_steps(standing, long) is not None
+    assert Plateau().on_steps(falling, long) is None
 
 
 @pytest.mark.slow
@@ -241,6 +243,44 @@ def test_overfitting_is_told_with_its_step_and_a_key_to_end(workspace: Workspace
 def test_a_run_that_ends_too_soon_is_told(workspace: Workspace) -> None:
     _, events = train(workspace, **rates(0.05), training__max_steps=60)
     assert notice(events, "underfitting")["cure"]["settings"] == {"training.max_steps": 180}
+
+
+RUNGS = Ladder(4.2, 3.1, 2.4)
+
+
+def situation(**more: Any) -> Situation:
+    return Situation(small_config().training, 4.2, RUNGS, **{"first_step": 0, "last_step": 400, "warmup": 5, **more})
+
+
+def test_who_was_told_of_a_rate_too_high_is_not_told_to_train_longer_at_it() -> None:
+    detector, settings = Underfitting(), small_config().training
+    detector.on_evaluation(Evaluated("validation", 400, 5.0, 1000, []), situation())
+    too_high = detector.on_end(situation(too_high=True))
+    lowered = detector.on_end(situation(lr_scale=0.3))
+    assert too_high is not None
+    assert lowered is not None
+    lower = {
+        "training.learning_rate": pytest.approx(0.3 * settings.learning_rate),
+        "training.muon_learning_rate": pytest.approx(0.3 * settings.muon_learning_rate),
+    }
+    assert (too_high.cure or {})["settings"] == lower
+    assert (lowered.cure or {})["settings"] == {"training.max_steps": 1200, **lower}
+
+
+def test_a_loss_that_comes_down_after_a_cure_is_not_said_to_stay_up() -> None:
+    coming_down = simulated(lambda step: 17.3 if step < 10 else 6.2 - 0.13 * max(0, step - 40), 50)
+    staying_up = simulated(lambda step: 5.9 + 11.4 * math.exp(-step / 5), 75)
+    assert NotFalling().on_steps(coming_down, situation()) is None
+    found = NotFalling().on_steps(staying_up, situation())
+    assert found is not None
+    assert found.code == "rate-too-high"
+
+
+def test_of_two_words_on_a_rate_too_high_one_is_said(workspace: Workspace) -> None:
+    with made(workspace) as trainer:
+        for code in ("diverging", "rate-too-high", "diverging"):
+            trainer.doctor.say(Finding(code, "Lower it."))
+    assert codes(events_in(trainer)) == ["diverging"]
 
 
 def test_gradients_beyond_bounds_are_told(workspace: Workspace) -> None:
@@ -317,6 +357,19 @@ def test_the_ladder_of_losses_stands_in_the_start_event(workspace: Workspace) ->
     assert rungs["uniform"] > rungs["unigram"] > rungs["bigram"] > 0
 
 
+@contextmanager
+def made(workspace: Workspace) -> Iterator[Trainer]:
+    """Make a trainer that has begun nothing."""
+    session = Session.new(workspace, small_config(**QUICK), say=quiet)
+    with recorder_module.Recorder(_made(session.directory), "cpu", 1) as recorder:
+        yield session.trainer(recorder)
+
+
+def events_in(trainer: Trainer) -> list[Event]:
+    with EventReader(trainer.directory / EVENTS) as reader:
+        return reader.poll(1 << 26)
+
+
 def _made(directory: Path) -> Path:
     directory.mkdir(parents=True, exist_ok=True)
     return directory
@@ -382,11 +435,30 @@ def test_waiting_for_text_is_told(workspace: Workspace, monkeypatch: pytest.Monk
 
 
 def test_nothing_saved_for_long_is_told(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(time_spent, "UNSAVED_SECONDS", 0.05)
+    monkeypatch.setattr(time_spent, "UNSAVED_SECONDS", 0.005)
     _, events = train(workspace, training__max_steps=30)
     told = [event for event in of_type(events, "notice") if event["code"] == "no-checkpoint"]
     assert told[0]["cure"]["command"] == "checkpoint"
     assert len(told) <= 1 + len(of_type(events, "checkpoint"))
+
+
+def test_what_is_unsaved_is_counted_in_training_and_only_a_save_ends_it(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*anything: object, **named: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with made(workspace) as trainer:
+        trainer.doctor.on_time(1700, 10, 0, 0)
+        with monkeypatch.context() as patched:
+            patched.setattr("minigpt.training.checkpointer.save", full)
+            assert not trainer.save("checkpoint_step_0.pt")
+        trainer.doctor.on_time(200, 10, 0, 0)
+        trainer.doctor.on_time(200, 10, 0, 0)
+        assert trainer.save("checkpoint_step_0.pt")
+        trainer.doctor.on_time(1700, 10, 0, 0)
+        trainer.doctor.on_time(200, 10, 0, 0)
+    assert codes(events_in(trainer)) == ["save-failed", "no-checkpoint", "no-checkpoint"]
 
 
 # What is said, and when

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,10 +19,11 @@ from minigpt import start
 from minigpt.cli.main import main
 from minigpt.config import Config
 from minigpt.errors import UserError
-from minigpt.jobs import EVENTS, EventReader
+from minigpt.jobs import EVENTS, EventReader, RunLock, send_command
 from minigpt.model.checkpoint import STEP, load, save
 from minigpt.presets import to_toml, with_values
-from minigpt.runs import CONFIG, fork_name, summarise
+from minigpt.runs import CONFIG, checkpoints_of, fork_name, summarise
+from minigpt.training import checkpointer
 from minigpt.training.forking import Origin
 from minigpt.training.resuming import checkpoint_to_fork
 from minigpt.training.session import Session
@@ -207,3 +210,67 @@ def test_some_checkpoints_stay_for_good(tmp_path: Path) -> None:
     assert left == {STEP.format(step) for step in (10, 20, 30)} | {*others, "checkpoint_step_mine.pt"}
     remove_old_checkpoints(tmp_path, keep_last=2)
     assert {path.name for path in tmp_path.iterdir()} == left - {STEP.format(10)}
+
+
+def test_what_is_to_stay_for_good_is_saved(workspace: Workspace) -> None:
+    config = small_config(training__save_every=10_000, training__keep_every=5, training__keep_last=1)
+    session = Session.new(workspace, config, say=quiet)
+    assert session.train() == 0
+    assert {path.name for path in session.directory.glob("checkpoint_step_*")} == {STEP.format(5), STEP.format(10)}
+
+
+def test_a_name_with_digits_that_are_no_number_is_left_alone(tmp_path: Path) -> None:
+    odd = tmp_path / "checkpoint_step_²3.pt"
+    odd.touch()
+    remove_old_checkpoints(tmp_path, keep_last=1)
+    assert [(found.name, found.kind) for found in checkpoints_of(tmp_path)] == [(odd.name, "other")]
+
+
+# In the queue
+
+
+@pytest.mark.parametrize(("target", "begun_with"), [("live:8", "checkpoint_step_8.pt"), ("live", "best_model.pt")])
+def test_a_fork_that_waits_begins_with_what_was_there_when_it_was_asked_for(
+    workspace: Workspace, target: str, begun_with: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("minigpt.training.turns.LOOK_SECONDS", 0.01)
+    live = workspace.run_directory("live")
+    shutil.copytree(workspace.run_directory("parent"), live, dirs_exist_ok=True)
+    step = load(live / begun_with).step
+    name = fork_name(workspace, "live")
+    directory = workspace.run_directory(name)
+    lock = RunLock(live)
+    assert lock.acquire()
+
+    def lose_all_and_end() -> None:
+        deadline = time.monotonic() + 30
+        while summarise(directory).state != "waiting" and time.monotonic() < deadline:
+            time.sleep(0.01)
+        while not list(directory.glob(".*.link")) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        for path in live.glob("*.pt"):
+            path.unlink()
+        lock.release()
+
+    other = threading.Thread(target=lose_all_and_end)
+    other.start()
+    asked = ["train", "--fork", target, "--after", "live", "--steps", "1", "--quiet"]
+    code = main([*asked, "--workspace", str(workspace.root)])
+    other.join()
+    assert code == 0
+    assert summarise(directory).forked_from == {"run": "live", "checkpoint": begun_with, "step": step}
+    assert not list(directory.glob(".*.link"))
+
+
+def test_the_first_trained_weights_are_saved_early_though_those_of_the_origin_were(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpointer, "FIRST_SAVE_SECONDS", -1)
+    session = fork(workspace, "parent", training__save_every=None, training__max_steps=30)
+
+    def stop(event: dict[str, object]) -> None:
+        if event["type"] == "step" and event["step"] == 2:
+            send_command(session.directory, "stop", {})
+
+    session.train((stop,))
+    assert (session.directory / STEP.format(1)).exists()

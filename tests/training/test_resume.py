@@ -230,3 +230,33 @@ def test_a_checkpoint_copied_away_goes_on_in_a_run_of_its_own(workspace: Workspa
     assert session.train() == 0
     assert session.directory.parent == workspace.checkpoints
     assert sorted(path.name for path in tmp_path.iterdir()) == ["elsewhere.pt", "workspace"]
+
+
+def test_a_run_goes_on_in_less_memory_with_the_same_result(workspace: Workspace) -> None:
+    from minigpt.cli.main import main
+
+    whole = train(workspace, "whole")
+    interrupt_at(workspace, "parted", 4)
+    command = ["train", "--resume", "parted", "--micro-batch-size", "1", "--gradient-checkpointing", "--quiet"]
+    assert main([*command, "--workspace", str(workspace.root)]) == 0
+    directory = workspace.run_directory("parted")
+    settings = load(directory / "final_model.pt").config.training
+    assert (settings.micro_batch_size, settings.gradient_checkpointing) == (1, True)
+    assert losses(directory) == pytest.approx(losses(whole.directory), rel=1e-3)
+
+
+def test_odd_events_do_not_keep_a_run_from_going_on(workspace: Workspace) -> None:
+    interrupt_at(workspace, "run", 3)
+    odd = (
+        '{"type": "notice", "code": "plateau", "step": null}',
+        '{"type": "eval", "split": "validation", "loss": 2.0, "step": null}',
+        '{"type": "eval", "split": "validation", "loss": "low", "step": 2}',
+        '{"type": "eval", "split": "validation", "loss": 2.0, "blocks": [7], "step": 2}',
+        '{"type": "step", "step": 2, "loss": "low", "grad_norm": []}',
+        '{"type": "command", "command": "set", "args": {"lr_scale": 0.5}, "done": true, "step": null}',
+        '{"type": "command", "command": "set", "args": 5, "done": true, "step": 2}',
+        '{"type": "start", "resumed_from": "3"}',
+    )
+    with (workspace.run_directory("run") / EVENTS).open("a") as file:
+        file.write("".join(f"{line}\n" for line in odd))
+    assert Session.resume(workspace, "run", say=quiet).train() == 0

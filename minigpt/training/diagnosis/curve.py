@@ -19,6 +19,8 @@ MOST_BINS = 256
 FIRST_WIDTH = 5
 # A normal distribution's standard deviation over its median absolute deviation.
 _MAD_TO_DEVIATION = 1.4826
+# A difference of so many standard errors is no chance.
+_CERTAINLY = 3.0
 
 
 class Level(NamedTuple):
@@ -81,6 +83,13 @@ class LossCurve:
         count = min(steps, len(self._recent))
         latest = list(islice(reversed(self._recent), count))
         return Level(sum(latest) / max(1, count), self.noise() / math.sqrt(max(1, count)), count)
+
+    def falls(self, steps: int) -> bool:
+        """Return whether the second half of the last steps (RECENT at most) lies below the first, beyond the noise."""
+        half = min(steps, len(self._recent)) // 2
+        latest = list(islice(reversed(self._recent), 2 * half))
+        fall = (sum(latest[half:]) - sum(latest[:half])) / max(1, half)
+        return fall > _CERTAINLY * self.noise() * math.sqrt(2 / max(1, half))
 
     def best_before(self, steps: int) -> float:
         """Return the lowest mean of a stretch before the last steps, infinity where there is none."""

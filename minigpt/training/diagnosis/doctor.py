@@ -8,10 +8,10 @@ doctor.on_step(step=1, loss=4.17, grad_norm=0.8)
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import torch
 
 from minigpt.jobs import EVENTS, EventReader
@@ -34,11 +34,47 @@ if TYPE_CHECKING:
 LOOK_EVERY = 25
 # What a change of the learning rate may cure, and what is to be said again when it has not.
 OF_THE_RATE = ("rate-too-low", "rate-too-high", "diverging", "plateau", "exploding-gradients")
-# Who has raised the rate on our word should not be told to lower it for what came before.
-_CONTRARY = {"rate-too-low": "rate-too-high", "rate-too-high": "rate-too-low"}
+# Who has raised the rate on our word should not be told to lower it for what came before, nor to lower it twice.
+_SAID_IT_ALL = {
+    "rate-too-low": {"rate-too-high", "diverging"},
+    "rate-too-high": {"rate-too-low", "diverging"},
+    "diverging": {"rate-too-high"},
+}
 # A resumed run takes in so many of its earlier steps again.
 RECALLED_STEPS = 50_000
-_RECALLED = ("step", "eval", "command", "notice")
+
+
+class _Step(msgspec.Struct):
+    step: int
+    loss: float | None = None
+    grad_norm: float | None = None
+
+
+class _Evaluation(msgspec.Struct):
+    step: int
+    split: str
+    loss: float | None = None
+    tokens: int | None = None
+    blocks: list[tuple[int, float | None]] | None = None
+
+
+class _Command(msgspec.Struct):
+    step: int
+    args: dict[str, Any] | None = None
+
+
+class _Notice(msgspec.Struct):
+    step: int
+    code: str
+
+
+# The events that are recalled, and what they must be like: anything may stand in a file.
+_RECALLED: dict[str, type[msgspec.Struct]] = {
+    "step": _Step,
+    "eval": _Evaluation,
+    "command": _Command,
+    "notice": _Notice,
+}
 
 
 def start_extras(trainer: Trainer) -> dict[str, Any]:
@@ -55,8 +91,9 @@ class Doctor:
         self.curve = LossCurve()
         self.overfitting = Overfitting()
         self.detectors: list[Detector] = [
-            NotFalling(),
+            # Whoever had begun to learn diverges: of both, that is the truer word.
             Rising(),
+            NotFalling(),
             Plateau(),
             ExplodingGradients(),
             self.overfitting,
@@ -65,7 +102,7 @@ class Doctor:
         self.waiting = WaitingForData()
         self.said: set[str] = set()
         self._muted = False
-        self._saved_at = trainer.saved_at
+        self._saved_at, self._unsaved_seconds = trainer.saved_at, 0.0
         self._shortage = Shortage(
             checkpoint_bytes(trainer.config.model, trainer.model.config.vocab_size, trainer.settings),
             less_memory(trainer),
@@ -82,6 +119,7 @@ class Doctor:
             last_step=progress.last_step,
             warmup=warmup_of(trainer.settings, progress.last_step - progress.first_step),
             lr_scale=progress.lr_scale,
+            too_high=bool({"rate-too-high", "diverging"} & self.said),
         )
 
     def look_at_text(self) -> None:
@@ -136,12 +174,14 @@ class Doctor:
         self._say_if(self.waiting.add(seconds, steps, reading, results))
         trainer = self.trainer
         if trainer.saved_at != self._saved_at:
-            self._saved_at = trainer.saved_at
+            self._saved_at, self._unsaved_seconds = trainer.saved_at, 0.0
             self.said.discard("no-checkpoint")
+        # Of training alone: while a run is paused there is nothing new to lose.
+        self._unsaved_seconds += seconds
         if "no-checkpoint" not in self.said:
             every = trainer.plan.save_every
             to_next = every - trainer.progress.step % every
-            self._say_if(unsaved(time.monotonic() - trainer.saved_at, to_next, seconds / max(1, steps)))
+            self._say_if(unsaved(self._unsaved_seconds, to_next, seconds / max(1, steps)))
 
     def on_readings(self, readings: Mapping[str, Any]) -> None:
         """Look at the machine. Called from the recorder's side thread."""
@@ -163,8 +203,7 @@ class Doctor:
 
     def say(self, finding: Finding) -> None:
         """Give notice of a finding, unless it was said already."""
-        contrary = _CONTRARY.get(finding.code)
-        if finding.code in self.said or contrary in self.said:
+        if finding.code in self.said or _SAID_IT_ALL.get(finding.code, set()) & self.said:
             return
         self.said.add(finding.code)
         if not self._muted:
@@ -195,8 +234,8 @@ class Doctor:
             self.on_evaluation(event)
         elif kind == "command" and event.get("done") and "lr_scale" in (event.get("args") or {}):
             self.on_new_rate()
-        elif kind == "notice":
-            self.said.add(str(event.get("code")))
+        elif kind == "notice" and event["code"] != "no-checkpoint":  # that was about another session's time
+            self.said.add(event["code"])
 
 
 def _events_until(trainer: Trainer, first: int, last: int) -> Iterable[dict[str, Any]]:
@@ -207,9 +246,10 @@ def _events_until(trainer: Trainer, first: int, last: int) -> Iterable[dict[str,
         while True:
             for event in reader.poll():
                 if event.get("type") == "start":
-                    resumed = event.get("resumed_from") or 0
-                    kept = [known for known in kept if known["step"] <= resumed]
-                elif event.get("type") in _RECALLED and first <= event.get("step", -1) <= last:
+                    resumed = event.get("resumed_from")
+                    after = resumed if isinstance(resumed, int) else 0
+                    kept = [known for known in kept if known["step"] <= after]
+                elif _can_be_recalled(event) and first <= event["step"] <= last:
                     kept.append(event)
                     steps += event["type"] == "step"
             if steps > 2 * RECALLED_STEPS:
@@ -220,8 +260,19 @@ def _events_until(trainer: Trainer, first: int, last: int) -> Iterable[dict[str,
                 return kept
 
 
-def less_memory(trainer: Trainer) -> Cure | None:
-    """Return the settings with which the same run takes less of its device's memory, or None where none is left."""
+def _can_be_recalled(event: Mapping[str, Any]) -> bool:
+    shape = _RECALLED.get(str(event.get("type")))
+    if shape is None:
+        return False
+    try:
+        msgspec.convert(event, shape)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
+def less_memory(trainer: Trainer) -> Cure:
+    """Return the settings with which the same run takes less of its device's memory."""
     batch, settings = trainer.plan.micro_batch_size, trainer.settings
     if batch > 1:
         half = batch // 2

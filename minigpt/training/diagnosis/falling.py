@@ -14,6 +14,8 @@ _CERTAIN = 4.0
 _VERY_CERTAIN = 6.0
 # So many times as long as the run has taken so far to where it should be: it is not on its way.
 _PATIENCE = 3
+# A loss that has swung up and falls along this part of the curve is on its way back.
+_LATELY = 0.4
 # A loss that has come so much of the way down and then stands was not too slow.
 _HAD_FALLEN = 0.3
 # Shares of what was gained on ln(vocabulary): a rise by the first is a divergence, a fall by less than the second in
@@ -46,7 +48,9 @@ class NotFalling(Detector):
         lost = level.mean - min(best, curve.initial)
         risen = lost > max(_CERTAIN * level.error, _LOST * above)
         stuck = not certainly_falls and curve.initial - level.mean > _HAD_FALLEN * above
-        return too_high(curve, level, situation) if risen or stuck else self._too_low(curve, level, situation)
+        if risen or stuck:
+            return None if _comes_down(curve) else too_high(curve, level, situation)
+        return self._too_low(curve, level, situation)
 
     @staticmethod
     def _too_low(curve: LossCurve, level: Level, situation: Situation) -> Finding:
@@ -58,6 +62,10 @@ class NotFalling(Detector):
             f"network to move: raise {situation.rates}, tenfold at first.",
             situation.scale_rate(10, "raise the learning rate tenfold"),
         )
+
+
+def _comes_down(curve: LossCurve) -> bool:
+    return curve.falls(max(10, round(_LATELY * curve.steps)))
 
 
 def too_high(curve: LossCurve, level: Level, situation: Situation) -> Finding:
@@ -84,6 +92,8 @@ class Rising(Detector):
         gain = max(situation.uniform, curve.initial) - best
         lost = level.mean - best
         if lost < max(_VERY_CERTAIN * level.error, _LOST * gain, _LOST * _LEAST_GAIN * situation.uniform):
+            return None
+        if curve.falls(now):
             return None
         bound = situation.under_way
         if bound is not None and best > bound:

@@ -49,6 +49,7 @@ class Situation:
     last_step: int
     warmup: int
     lr_scale: float = 1.0
+    too_high: bool = False  # whether the rate was said to be too high, and is as it was
 
     @property
     def has_order(self) -> bool:
@@ -74,10 +75,15 @@ class Situation:
         scale = float(f"{self.lr_scale * factor:.3g}")
         if low <= scale <= high:
             return {"label": words, "command": "set", "args": {"lr_scale": scale}}
-        changed = {"training.learning_rate": self.settings.learning_rate * scale}
+        return {"label": f"{words}, in a new run", "settings": self.scaled_rates(factor)}
+
+    def scaled_rates(self, factor: float = 1.0) -> dict[str, float]:
+        """Return the settings with which a new run has the rates of now, times a factor."""
+        scale = self.lr_scale * factor
+        changed = {"training.learning_rate": float(f"{self.settings.learning_rate * scale:.3g}")}
         if self.settings.optimizer == "muon":
-            changed["training.muon_learning_rate"] = self.settings.muon_learning_rate * scale
-        return {"label": f"{words}, in a new run", "settings": changed}
+            changed["training.muon_learning_rate"] = float(f"{self.settings.muon_learning_rate * scale:.3g}")
+        return changed
 
 
 class Detector:

@@ -52,8 +52,9 @@ class Shortage:
             yield Finding(
                 "memory-nearly-full",
                 f"At its height the training takes {size(peak)} of the device's {size(total)} of memory (others' "
-                "included): a longer evaluation or another program may end it. Lower training.micro_batch_size (the "
-                "result is the same) or set training.gradient_checkpointing in the next run.",
+                "included): a longer evaluation or another program may end it. It can be stopped, and go on with "
+                "`minigpt train --resume RUN` and a smaller --micro-batch-size or --gradient-checkpointing: the result "
+                "is the same.",
                 self.device_cure,
             )
 

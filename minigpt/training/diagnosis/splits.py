@@ -75,10 +75,24 @@ class Underfitting(Detector):
         bigram = situation.ladder.bigram
         if not last.loss >= bigram:
             return None
+        begin = (
+            f"The run has ended with a loss of {last.loss:.2f} on text it has not seen; counting which token follows "
+            f"which gives {bigram:.2f}."
+        )
+        if situation.too_high:
+            return Finding(
+                "underfitting",
+                f"{begin} Its learning rate was too high to learn by, for which more steps are no help: start again "
+                f"with a third of {situation.rates}, or look for a better one (`minigpt presets sweep`).",
+                {"label": "a third of the learning rate, in a new run", "settings": situation.scaled_rates(0.3)},
+            )
+        longer: dict[str, float] = {"training.max_steps": 3 * steps}
+        if situation.lr_scale != 1:
+            # As it was at the end, and not as the run began.
+            longer |= situation.scaled_rates()
         return Finding(
             "underfitting",
-            f"The run has ended with a loss of {last.loss:.2f} on text it has not seen; counting which token follows "
-            f"which gives {bigram:.2f}. It has hardly begun to learn: train longer, look for a better learning rate "
+            f"{begin} It has hardly begun to learn: train longer, look for a better learning rate "
             "(`minigpt presets sweep`), or take a larger model.",
-            {"label": "train three times as long, in a new run", "settings": {"training.max_steps": 3 * steps}},
+            {"label": "train three times as long, in a new run", "settings": longer},
         )

@@ -78,8 +78,8 @@ def _order(sample: bytes) -> Iterator[Finding]:
         "gibberish",
         f"No letter of this text says anything of the next one (knowing it, the next costs {bigram:.2f} nats instead "
         f"of {unigram:.2f}; in any language it is a fifth less): most probably it is random, encrypted, packed or "
-        "encoded, and there is nothing to learn but how often each character comes. Look at the corpus, and take the file itself "
-        "rather than an archive or an encoding of it.",
+        "encoded, and there is nothing to learn but how often each character comes. Look at the corpus, and take the "
+        "file itself rather than an archive or an encoding of it.",
     )
 
 

@@ -1,4 +1,4 @@
-"""Where the time goes: waiting for text to be read, and how long ago the last checkpoint was."""
+"""Where the time goes: waiting for text to be read, and how much of it is in no checkpoint."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ class WaitingForData:
 
 
 def unsaved(seconds: float, steps_to_next: int | None, seconds_a_step: float) -> Finding | None:
-    """Return the finding that all since the last checkpoint would be lost; `steps_to_next` where one is planned."""
+    """Return the finding that so many seconds of training are in no checkpoint; `steps_to_next`: to a planned one."""
     if seconds < UNSAVED_SECONDS:
         return None
     coming = f"; the next one comes in about {duration(steps_to_next * seconds_a_step)}" if steps_to_next else ""
     return Finding(
         "no-checkpoint",
-        f"The last checkpoint is {duration(seconds)} old{coming}: if the machine stopped now, all since then would be "
+        f"{duration(seconds)} of training are in no checkpoint{coming}: if the machine stopped now, they would be "
         "lost. Save one now, and lower save_every (`minigpt control RUN set save_every=N`).",
         {"label": "save a checkpoint now", "command": "checkpoint", "args": {}},
     )
