@@ -38,6 +38,7 @@ PANES = (("train", "Train"), ("corpus", "Corpus"), ("presets", "Presets"), ("cha
 CRASH_LOG = "app-error.txt"
 CLOCK_SECONDS = 1.0
 LOOK_SECONDS = 5.0
+RETRY_SECONDS = 0.05
 EXPLAIN_TITLE = "What is this?"
 NOTHING_TO_EXPLAIN = "Move with Tab to a figure or a chart, then ? explains it. F1 opens all of help."
 
@@ -193,6 +194,9 @@ class MiniGPTApp(App[None]):
                 first = next((widget for widget in pane.query("*") if widget.focusable), None)
                 if first is not None:
                     first.focus()
+                else:
+                    # Its parts are not there yet: without a focus its keys would not work.
+                    self.set_timer(RETRY_SECONDS, partial(self._shown, name))
 
     def pane(self, name: str) -> Pane | None:
         """Return a pane if it has been made."""
@@ -239,6 +243,19 @@ class MiniGPTApp(App[None]):
             self.tell("No such run", str(error))
             return
         self.show_run(Watcher(directory), account)
+
+    def run_renamed(self, run: str, name: str) -> None:
+        """Take over a run's new name."""
+        if run in self.state.seen_steps:
+            self.state.seen_steps[name] = self.state.seen_steps.pop(run)
+        if self.state.run == run:
+            self.state.run = name
+        pane = self.query_one(TrainPane)
+        if pane.watcher is not None and pane.watcher.directory.name == run:
+            from tui.watch import Watcher
+
+            pane.follow(Watcher(self.workspace.run_directory(name)))
+        self.remember()
 
     def show_run(self, watcher: Watcher, account: bool) -> None:
         if not account:
@@ -368,6 +385,16 @@ class MiniGPTApp(App[None]):
     # Leaving
 
     async def action_quit(self) -> None:
+        """Leave, after asking about what is not saved."""
+        panes = [pane for name, _ in PANES if (pane := self.pane(name)) is not None]
+        # One of the keys works in front of a question too, such as this one: then what is not saved is kept.
+        if len(self.screen_stack) > 1 or not any(pane.asks_to_leave(self._leave_soon) for pane in panes):
+            await self._leave()
+
+    def _leave_soon(self) -> None:
+        self.call_later(self._leave)
+
+    async def _leave(self) -> None:
         save_state(self.workspace, self.state)
         chat = self.pane("chat")
         if chat is not None:

@@ -11,6 +11,8 @@ from tui.widgets.rows import Part
 
 # The simple models, the best first, and what they are called where room is short.
 RUNGS = {"bigram": "bigram", "unigram": "unigram", "uniform": "ln V"}
+# Weights that have just been drawn lie within this of chance.
+_NEAR_CHANCE = 1.1
 
 
 def rung_passed(ladder: Mapping[str, float] | None, loss: float | None) -> list[Part]:
@@ -18,7 +20,9 @@ def rung_passed(ladder: Mapping[str, float] | None, loss: float | None) -> list[
     rungs = _rungs(ladder)
     passed = next(((name, rung) for name, rung in rungs.items() if loss is not None and loss < rung), None)
     if passed is None:
-        return [("  still at chance", WARN)] if rungs and loss is not None else []
+        chance = rungs.get("uniform", math.inf)
+        words = "worse than chance" if loss is not None and loss > _NEAR_CHANCE * chance else "still at chance"
+        return [(f"  {words}", WARN)] if rungs and loss is not None else []
     return [(f"  past {passed[0]} {math.exp(min(passed[1], 700)):,.4g}", DIM)]
 
 

@@ -42,6 +42,9 @@ class UIState(msgspec.Struct):
     x_axis: str = "step"
     recent: bool = False
     chat_draft: str = ""
+    # A preset whose changes are not saved, and these as they would be typed, by "section.name".
+    preset_draft: str = ""
+    preset_changes: dict[str, str] = {}
     conversation: str | None = None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from minigpt.errors import UserError
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from minigpt.start import Started
     from tui.app import MiniGPTApp
 
+    Start = Callable[[list[str]], Started]
+
 
 class Trainers:
     """Starts trainers off the event loop; what the first frame does not need is imported where it is used."""
@@ -20,9 +23,12 @@ class Trainers:
         self.app = app
         self._started: Started | None = None  # the one that was started last
 
-    def begin(self, run: str | None = None) -> None:
-        """Start a new run of what is chosen, or go on with `run`."""
-        self._in_thread(lambda: self._ask_and_start(run), "start")
+    def begin(self, run: str | None = None, start: Start | None = None) -> None:
+        """Start a new run of what is chosen, go on with `run`, or begin one in another way.
+
+        `start` is called in a thread with more arguments for the trainer; it may raise UserError or OSError.
+        """
+        self._in_thread(lambda: self._ask_and_start(run, start or partial(self._start_usual, run)), "start")
 
     def look(self) -> None:
         """Learn anew what trains."""
@@ -33,8 +39,8 @@ class Trainers:
         fatal = group != "look"
         self.app.run_worker(work, name=group, group=group, thread=True, exclusive=True, exit_on_error=fatal)
 
-    def _ask_and_start(self, run: str | None = None) -> None:
-        """Start a new run, or go on with `run`; asks where another is at work."""
+    def _ask_and_start(self, run: str | None, start: Start) -> None:
+        """Start a run, or watch `run` where it is at work; asks where another one is."""
         from minigpt.start import running_runs
 
         running = running_runs(self.app.workspace)
@@ -47,7 +53,7 @@ class Trainers:
             self.app.call_later(self.app.watch_run, run)
             return
         if not running:
-            self._launch([], run)
+            self._launch([], start)
             return
         question = Choice(
             "A run is training",
@@ -55,23 +61,26 @@ class Trainers:
             "after it, the new one waits until that one has ended.",
             [("after", "1 After it", "primary"), ("beside", "2 Beside it", "default"), ("no", "3 Not now", "default")],
         )
-        self.app.call_later(self.app.push_screen, question, lambda answer: self._answered(answer, running[0], run))
+        self.app.call_later(self.app.push_screen, question, lambda answer: self._answered(answer, running[0], start))
 
-    def _answered(self, answer: str | None, running: str, run: str | None) -> None:
+    def _answered(self, answer: str | None, running: str, start: Start) -> None:
         arguments = {"after": ["--after", running], "beside": []}.get(answer or "")
         if arguments is not None:
-            self._in_thread(lambda: self._launch(arguments, run), "start")
+            self._in_thread(lambda: self._launch(arguments, start), "start")
 
-    def _launch(self, arguments: list[str], run: str | None) -> None:
+    def _start_usual(self, run: str | None, arguments: list[str]) -> Started:
         from minigpt.start import start_new, start_resumed
-        from tui.watch import Watcher
 
         state = self.app.state
+        if run is None:
+            return start_new(self.app.workspace, state.preset, state.corpus, arguments)
+        return start_resumed(self.app.workspace, run, arguments)
+
+    def _launch(self, arguments: list[str], start: Start) -> None:
+        from tui.watch import Watcher
+
         try:
-            if run is None:
-                self._started = start_new(self.app.workspace, state.preset, state.corpus, arguments)
-            else:
-                self._started = start_resumed(self.app.workspace, run, arguments)
+            self._started = start(arguments)
         except (UserError, OSError) as error:
             self.app.tell_from_thread("Not started", str(error))
             return

@@ -22,7 +22,7 @@ from tui.presets.draft import Draft
 from tui.presets.fields import BAD, UNUSUAL, parsed, value_text, verdict
 from tui.presets.figures import Prospects, rows_of
 from tui.state import UIState
-from tui.widgets.dialogs import Choice, message
+from tui.widgets.dialogs import Ask, Choice, message
 
 SMALL, MIDDLE = (80, 24), (120, 40)
 PRESETS = {
@@ -51,6 +51,9 @@ class Harness(App[None]):
 
     def choose_preset(self, name: str) -> None:
         self.state.preset = name
+
+    def remember(self) -> None:
+        self.remembered = True
 
     def tell(self, title: str, text: str) -> None:
         self.push_screen(message(title, text))
@@ -328,10 +331,103 @@ async def test_what_goes_wrong_is_told(workspace: Workspace) -> None:
     async with form_of(workspace, "mine") as pilot:
         await type_value(pilot, "training.learning_rate", "0.01", "enter")
         own(workspace).write_text("[training\n")
-        await press(pilot, "s")
+        await press(pilot, "s", "1")
         assert "not valid TOML" in dialog(pilot)
         await press(pilot, "enter", "escape")
         assert "Save the changes?" in dialog(pilot), "nothing that was typed is lost"
+
+
+@pytest.mark.asyncio
+async def test_quitting_asks_about_changes(workspace: Workspace) -> None:
+    async with form_of(workspace, "mine") as pilot:
+        left: list[bool] = []
+        pane = pane_of(pilot)
+
+        def leave() -> None:
+            left.append(True)
+
+        assert not pane.asks_to_leave(leave)
+        await type_value(pilot, "training.learning_rate", "0.01", "enter")
+        for answer, gone in (("3", False), ("1", True)):
+            assert pane.asks_to_leave(leave)
+            await settled(pilot)
+            assert "1 change, not saved" in dialog(pilot)
+            await press(pilot, answer)
+            assert bool(left) is gone
+        assert read_file(own(workspace)).training.learning_rate == 0.01
+        assert pilot.app.state.preset_changes == {}  # type: ignore[attr-defined]
+        await type_value(pilot, "training.learning_rate", "0.02", "enter")
+        assert pane.asks_to_leave(leave)
+        await press(pilot, "2")
+        assert len(left) == 2 and read_file(own(workspace)).training.learning_rate == 0.01
+
+
+@pytest.mark.asyncio
+async def test_what_a_hang_up_left_unsaved_is_there_again(workspace: Workspace) -> None:
+    async with form_of(workspace, "mine") as pilot:
+        await type_value(pilot, "training.learning_rate", "0.01", "enter")
+        state = pilot.app.state  # type: ignore[attr-defined]
+        assert (state.preset_draft, state.preset_changes) == ("mine", {"training.learning_rate": "0.01"})
+    harness = Harness(workspace, "mine")
+    harness.state = state
+    state.preset_changes["model.gone"] = "1"
+    async with harness.run_test(size=MIDDLE) as pilot:
+        await settled(pilot)
+        assert draft_of(pilot).changes == {"training.learning_rate": 0.01}
+
+
+@pytest.mark.asyncio
+async def test_a_save_that_ends_late_leaves_another_preset_alone(workspace: Workspace) -> None:
+    async with form_of(workspace, "mine") as pilot:
+        saved = draft_of(pilot)
+        other = Draft.read("first", workspace.configs.parent.parent / "presets" / "first.toml", workspace)
+        other.put("model.d_model", 64)
+        pane = pane_of(pilot)
+        pane.show_form(other)
+        assert not pane.form.take(Draft.read("mine", own(workspace), workspace), saved)
+        assert pane.form.draft is other and other.changes == {"model.d_model": 64}
+
+
+@pytest.mark.parametrize(("answer", "text"), [("1", "0.01  # cold"), ("2", "0.1  # cold"), ("3", "0.1  # cold")])
+@pytest.mark.asyncio
+async def test_what_another_program_wrote_is_not_saved_over_unasked(
+    workspace: Workspace, answer: str, text: str
+) -> None:
+    async with form_of(workspace, "mine") as pilot:
+        await type_value(pilot, "training.learning_rate", "0.01", "enter")
+        own(workspace).write_text("[training]\nlearning_rate = 0.1  # cold\n")
+        await press(pilot, "s")
+        assert "changed by another program" in dialog(pilot)
+        await press(pilot, answer)
+        assert own(workspace).read_text() == f"[training]\nlearning_rate = {text}\n"
+        assert bool(draft_of(pilot).changes) is (answer == "3")
+
+
+@pytest.mark.asyncio
+async def test_the_form_shows_what_another_program_wrote(workspace: Workspace) -> None:
+    async with form_of(workspace, "mine") as pilot:
+        own(workspace).write_text("[training]\nlearning_rate = 0.125\n")
+        pane_of(pilot).read()
+        await settled(pilot)
+        assert draft_of(pilot).value("training.learning_rate") == 0.125
+
+
+@pytest.mark.asyncio
+async def test_a_name_that_is_taken_is_asked_for_again(workspace: Workspace) -> None:
+    async with list_of(workspace, "second") as pilot:
+        await press(pilot, "n", *"mine", "enter")
+        assert isinstance(pilot.app.screen, Ask)
+        assert "There is a preset mine already" in pilot.app.screen.text
+        assert pilot.app.screen.query_one(Input).value == "mine"
+
+
+@pytest.mark.asyncio
+async def test_the_longest_help_is_whole_on_a_small_screen(workspace: Workspace) -> None:
+    async with form_of(workspace, "first", SMALL) as pilot:
+        for key in settings():
+            pane_of(pilot).form.fields.go_to(key)
+            await settled(pilot)
+            assert "A good start:" in screen(pilot), key
 
 
 # -- the list
@@ -501,3 +597,24 @@ async def test_a_preset_without_an_end_can_be_chosen_for_the_next_run(tmp_path: 
         async with on_screen(scene) as pilot:
             app_of(pilot).choose_preset("mine")
             await until(pilot, lambda: "4 layers of 128, context 256." in screen(pilot))
+
+
+@pytest.mark.asyncio
+async def test_q_asks_before_changes_are_left_behind(tmp_path: Path) -> None:
+    with Scene(tmp_path) as scene:
+        scene.use_presets()
+        async with on_screen(scene, SMALL) as pilot:
+            app = app_of(pilot)
+            app.open_pane("presets")
+            await until(pilot, lambda: "mine" in screen(pilot))
+            pane = app.query_one(PresetsPane)
+            pane.open("mine", own(scene.workspace))
+            await until(pilot, lambda: pane.form.draft is not None)
+            pane.form.put("training.learning_rate", 0.01)
+            app.open_pane("train")
+            await pilot.press("q")
+            await until(pilot, lambda: "1 change, not saved" in dialog(pilot))
+            assert "3 Stay" in screen(pilot)
+            await pilot.press("1")
+            await until(pilot, lambda: not app.is_running)
+        assert read_file(own(scene.workspace)).training.learning_rate == 0.01

@@ -15,6 +15,7 @@ from textual.pilot import Pilot
 from textual.widgets import Button
 
 from minigpt.jobs import COMMANDS, EVENTS, LOCK
+from minigpt.runs import rename_run
 from tests.tui.scene import (
     HARMLESS,
     HOSTILE,
@@ -31,6 +32,8 @@ from tests.tui.scene import (
     step_event,
     until,
 )
+from tui.panes.pane import in_view
+from tui.panes.train import TrainPane
 from tui.widgets.chart import Chart
 from tui.widgets.rows import Rows
 
@@ -263,6 +266,10 @@ async def test_a_notice_with_a_cure_has_a_key_that_does_it(training: Scene, size
         training.tell(RUN, advice(SLOWER))
         await until(pilot, lambda: shows(pilot, "a Cure", "[a: halve the learning rate] warning: The"))
         await press(pilot, "a")
+        assert "The loss rises." in dialog(pilot)
+        assert "Halve the learning rate: lr_scale = 0.5." in dialog(pilot)
+        assert training.commands(RUN) == [], "it asks first"
+        await press(pilot, "1")
         (sent,) = training.commands(RUN)
         assert (sent["command"], sent["args"]) == ("set", {"lr_scale": 0.5})
         await until(pilot, lambda: not shows(pilot, "a Cure"))
@@ -274,7 +281,7 @@ async def test_the_latest_advice_counts(training: Scene) -> None:
     training.tell(RUN, advice(SLOWER), advice({**SLOWER, "args": {"lr_scale": 0.25}}, "It rises on."))
     async with on_screen(training) as pilot:
         await until(pilot, lambda: shows(pilot, "a Cure"))
-        await press(pilot, "a")
+        await press(pilot, "a", "1")
         assert [command["args"] for command in training.commands(RUN)] == [{"lr_scale": 0.25}]
 
 
@@ -303,6 +310,8 @@ async def test_a_cure_by_settings_offers_a_new_run(scene: Scene, key: str, begin
         await press(pilot, "a")
         await until(pilot, lambda: "Start a run with this changed?" in dialog(pilot))
         assert "Use dropout: model.dropout = 0.2, training.max_epochs = auto." in dialog(pilot)
+        assert "The loss rises." in dialog(pilot)
+        assert shows(pilot, "1 From best weights", "2 From scratch", "3 Not now")
         await press(pilot, key)
         if begins is None:
             assert scene.launched == []
@@ -745,3 +754,34 @@ async def test_readings_of_the_scene_are_like_those_of_a_trainer() -> None:
 
     told = readings("cpu")
     assert set(told["host"]) - {"cpu_temperature", "cpu_percent"} <= set(READINGS["host"])  # type: ignore[arg-type]
+
+
+# -- what happens elsewhere
+
+
+async def test_a_run_started_elsewhere_is_found_while_there_is_none_to_see(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tui.panes.train.LOOK_SECONDS", 0.02)
+    async with on_screen(scene) as pilot:
+        await until(pilot, lambda: shows(pilot, "ready to train"))
+        scene.run(RUN)
+        scene.work(RUN)
+        await until(pilot, lambda: shows(pilot, "300/600"))
+        pane = app_of(pilot).query_one(TrainPane)
+        await until(pilot, lambda: in_view(pilot.app.focused))
+        await press(pilot, "n")
+        await pilot.pause(0.1)
+        assert pane.choosing, "one that was left for the choice is not opened again"
+        await until(pilot, lambda: shows(pilot, f"Last run: {RUN}"))
+
+
+async def test_a_run_that_is_renamed_is_watched_under_its_new_name(scene: Scene) -> None:
+    scene.run(RUN, ended=3)
+    async with on_screen(scene, run=RUN) as pilot:
+        await until(pilot, lambda: shows(pilot, "300/600"))
+        rename_run(scene.directory(RUN), "baseline")
+        app = app_of(pilot)
+        app.run_renamed(RUN, "baseline")
+        await until(pilot, lambda: shows(pilot, "baseline"))
+        assert (app.state.run, app.state.seen_steps) == ("baseline", {"baseline": 300})

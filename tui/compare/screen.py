@@ -36,7 +36,8 @@ EXPLAIN_CHART = (
 )
 EXPLAIN_TABLE = (
     "What each run came to. Lower is better for loss and bits per byte; where tokenizers differ only bits per byte "
-    "compare. ± is the standard error of the loss: how far other text of the kind may move it."
+    "compare. ± is the standard error of the loss: how far other text of the kind may move it. "
+    "Time is that at work, and tokens/s are over all of it."
 )
 EXPLAIN_WORDS = (
     "Whether a difference is more than the noise of measuring it, and what differed between the runs. A tick means "

@@ -15,6 +15,7 @@ from minigpt.history import RunHistory
 from tui.compare.ghosts import Ghost, ghost_series
 from tui.curves import plot, smoothed_loss
 from tui.figures import EVALUATION_HEADER, LOG_FILTERS, device_rows, evaluation_rows, log_rows, run_rows
+from tui.panes.pane import in_view
 from tui.state import UIState
 from tui.view import CHARTS, VIEWS, View
 from tui.widgets.chart import Chart
@@ -125,7 +126,7 @@ class Board(Widget):
         head = self.query_one("#evaluations-head", Rows)
         head.can_focus = False
         head.show([EVALUATION_HEADER])
-        if self.app.focused is None:
+        if not in_view(self.app.focused):
             self.focus_main()
 
     def focus_main(self) -> None:

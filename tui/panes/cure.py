@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from minigpt.errors import UserError, printable
+from minigpt.errors import printable
+from minigpt.narration import narrate
 from minigpt.notices import Cure, cure_of
 from minigpt.summary import RunSummary
-from tui.trainers import Trainers
 from tui.widgets.dialogs import Choice
 
 if TYPE_CHECKING:
     from minigpt.start import Started
     from minigpt.workspace import Workspace
-    from tui.app import MiniGPTApp
     from tui.panes.train import TrainPane
 
 Notice = Mapping[str, Any]
@@ -54,11 +53,23 @@ class Cures:
             return
         if "settings" in cure:
             self._pane.in_thread(partial(self._find_weights, directory, notice, cure), "cure")
-        elif cure["command"] == "stop":
-            self._pane.action_stop()
         else:
-            self._done.add(_identity(notice))
-            self._pane.action_send(str(cure["command"]), dict(cure["args"]))
+            self._offer_command(notice, cure)
+
+    def _offer_command(self, notice: Notice, cure: Cure) -> None:
+        """Show the whole notice and what would be done, and ask."""
+        question = Choice(
+            "Do what this notice advises?",
+            f"{_words(notice)}\n\n{told(cure)} The run does that at its next step.",
+            [("do", "1 Do it", "primary"), ("no", "2 Not now", "default")],
+        )
+
+        def answered(answer: str | None) -> None:
+            if answer == "do":
+                self._done.add(_identity(notice))
+                self._pane.action_send(str(cure["command"]), dict(cure["args"]))
+
+        self._pane.app.push_screen(question, answered)
 
     def _find_weights(self, directory: Path, notice: Notice, cure: Cure) -> None:
         """In a thread: look whether there are weights to begin with, then ask."""
@@ -67,12 +78,12 @@ class Cures:
         self._pane.app.call_later(self._offer_run, directory, notice, cure, best_checkpoint(directory))
 
     def _offer_run(self, directory: Path, notice: Notice, cure: Cure, checkpoint: Path | None) -> None:
-        begin = [("fork", "From its best weights", "primary")] if checkpoint is not None else []
-        answers = [*begin, ("new", "From the start", "default"), ("no", "Not now", "default")]
+        begin = [("fork", "From best weights", "primary")] if checkpoint is not None else []
+        answers = [*begin, ("new", "From scratch", "default"), ("no", "Not now", "default")]
         question = Choice(
             "Start a run with this changed?",
-            f"{told(cure)} This run cannot take that on while it trains: a new one begins with it, and this one stays "
-            "as it is.",
+            f"{_words(notice)}\n\n{told(cure)} This run cannot take that on while it trains: a new one begins with it, "
+            "and this one stays as it is.",
             [(name, f"{number} {label}", variant) for number, (name, label, variant) in enumerate(answers, 1)],
         )
 
@@ -81,7 +92,7 @@ class Cures:
                 self._done.add(_identity(notice))
                 name = checkpoint.name if answer == "fork" and checkpoint is not None else None
                 app = self._pane.minigpt
-                CureTrainers(app, partial(start_cured, app.workspace, directory, name, cure)).begin()
+                app.trainers.begin(start=partial(start_cured, app.workspace, directory, name, cure))
 
         self._pane.app.push_screen(question, answered)
 
@@ -105,16 +116,22 @@ def _time(notice: Notice) -> float:
     return time if isinstance(time, (int, float)) else 0.0
 
 
+def _words(notice: Notice) -> str:
+    """Return a notice as the log tells it, whole."""
+    return printable(narrate(notice, pointer=False) or "")
+
+
 def told(cure: Cure) -> str:
     """Return in words what a cure does."""
     label = printable(str(cure["label"]), single_line=True)
+    label = f"{label[:1].upper()}{label[1:]}"
     changed = ", ".join(f"{key} = {value}" for key, value in assignments(cure).items())
-    return f"{label[:1].upper()}{label[1:]}: {printable(changed, single_line=True)}." if changed else f"{label}."
+    return f"{label}: {printable(changed, single_line=True)}." if changed else f"{label}."
 
 
 def assignments(cure: Cure) -> dict[str, str]:
-    """Return the settings that a cure wants changed, as `--set` takes them."""
-    settings = cure.get("settings")
+    """Return the settings that a cure wants changed, as `--set` takes them, or what its command is told."""
+    settings = cure.get("settings") or cure.get("args")
     return {str(key): _as_text(value) for key, value in settings.items()} if isinstance(settings, Mapping) else {}
 
 
@@ -137,22 +154,3 @@ def start_cured(workspace: Workspace, directory: Path, checkpoint: str | None, c
         return start_forked(workspace, directory.name, checkpoint, [*changes, *more])
     name = new_run_name(workspace, re.sub(r"-\d+$", "", directory.name))
     return start(workspace, name, ["--config", str(directory / CONFIG), "--run", name, *changes, *more])
-
-
-class CureTrainers(Trainers):
-    """Starts a run in its own way, but as the app starts any: asks where another one is at work."""
-
-    def __init__(self, app: MiniGPTApp, launch: Callable[[list[str]], Started]) -> None:
-        super().__init__(app)
-        self._start = launch
-        self._started = app.trainers._started
-
-    def _launch(self, arguments: list[str], run: str | None) -> None:
-        from tui.watch import Watcher
-
-        try:
-            self._started = self.app.trainers._started = self._start(arguments)
-        except (UserError, OSError) as error:
-            self.app.tell_from_thread("Not started", str(error))
-            return
-        self.app.call_later(self.app.show_run, Watcher(self._started.directory, self._started), False)

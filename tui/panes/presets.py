@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
@@ -151,6 +151,23 @@ class PresetsPane(PresetKeeper):
         else:
             self.close_form()
 
+    def asks_to_leave(self, leave: Callable[[], object]) -> bool:
+        draft = self.form.draft
+        if draft is None or not draft.changes:
+            return False
+        answers = [("save", "1 Save", "primary"), ("drop", "2 Leave without", "error"), ("stay", "3 Stay", "default")]
+        text = f"In {draft.name}: {changes_in_words(draft)}, not saved. Training goes on in any case."
+
+        def answered(answer: str | None) -> None:
+            if answer == "save" and self.form.finish_typing():
+                self.save(leave)
+            elif answer == "drop":
+                self.close_form()
+                leave()
+
+        self.app.push_screen(Choice("Leave MiniGPT?", text, answers), answered)
+        return True
+
     def _leave(self, answer: str | None) -> None:
         if answer == "save":
             self.save(lambda: self.close_form())
@@ -161,6 +178,7 @@ class PresetsPane(PresetKeeper):
         if self.form.draft is not None:
             self.browser.listing.move_to(self.form.draft.name)
         self.form.draft = None
+        self.name_form()
         self.remove_class("-form")
         self.refresh_bindings()
         self.browser.listing.focus()
@@ -257,7 +275,9 @@ class PresetsPane(PresetKeeper):
         self._show_rows()
         if first:
             self.browser.listing.move_to(self.minigpt.state.preset)
+            self.restore()
         self._show_details()
+        self.catch_up()
 
     def _show_rows(self) -> None:
         chosen = self.minigpt.state.preset

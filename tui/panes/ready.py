@@ -70,6 +70,10 @@ class Ready(VerticalScroll):
         """Show the choice at once, and what has to be read from disk when it has been."""
         state = self.minigpt.state
         self._show_choice(state.preset, state.corpus, "", None)
+        self.look_again()
+
+    def look_again(self) -> None:
+        """Read from disk what there is to say of the choice and of the last run, and show it then."""
         self.run_worker(self._look_up, name="look up choice", group="choice", thread=True, exclusive=True)
 
     def _look_up(self) -> None:

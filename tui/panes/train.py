@@ -8,11 +8,12 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.widgets import ContentSwitcher
 
+from minigpt.errors import printable
 from minigpt.summary import LIVE_STATES
 from tui.figures import LOG_FILTERS
 from tui.outbox import Outbox
 from tui.panes.cure import Cures
-from tui.panes.pane import Pane
+from tui.panes.pane import Pane, in_view
 from tui.panes.ready import Ready
 from tui.panes.reporter import Reporter
 from tui.panes.train_keys import HELP, KEYS, OF_A_RUN, TO_TRAINERS
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from tui.watch import Watcher
 
 TICK_SECONDS = 0.5
+# How often is looked for a run that was started in a shell, while there is none on the screen.
+LOOK_SECONDS = 3.0
 EAGER_SECONDS, EAGER_TICKS = 0.1, 20
 LR_STEP = 0.8
 Choosable = TypeVar("Choosable", str, float)
@@ -54,6 +57,7 @@ class TrainPane(Pane):
         self._reporter = Reporter(self)
         self._cures = Cures(self)
         self._backdrop: Backdrop | None = None
+        self._known: set[str] | None = set()  # the runs at work when last looked; None: not looked yet
 
     def compose(self) -> ComposeResult:
         with ContentSwitcher(initial="ready"):
@@ -61,9 +65,12 @@ class TrainPane(Pane):
 
     def on_mount(self) -> None:
         self.set_interval(TICK_SECONDS, self.tick)
+        self.set_interval(LOOK_SECONDS, self._look_for_runs)
 
     def shown(self) -> None:
         self._seen = -1
+        if self.choosing:
+            self.query_one(Ready).look_again()
         self.tick()
         self.focus_main()
 
@@ -75,7 +82,7 @@ class TrainPane(Pane):
 
     def focus_main(self) -> None:
         """Put the focus where the next key is likeliest meant."""
-        shown = self.query_one(Ready) if self.query_one(ContentSwitcher).current == "ready" else self.board
+        shown = self.query_one(Ready) if self.choosing else self.board
         if shown is not None and shown.is_mounted:
             shown.focus_main()
 
@@ -99,6 +106,16 @@ class TrainPane(Pane):
             return "none"
         return "starting" if self.watcher.starting else self.watcher.history.summary.state
 
+    @property
+    def in_front(self) -> bool:
+        """Whether the pane is what is on the screen: no other one, and no dialog."""
+        return self.display and self.minigpt.screen_stack[-1:] == [self.screen]
+
+    @property
+    def choosing(self) -> bool:
+        """Whether the choice of what to train is shown, in place of a run."""
+        return bool(self.query_one(ContentSwitcher).current == "ready")
+
     def refresh_choice(self) -> None:
         """Show the chosen preset and corpus."""
         self.query_one(Ready).refresh_choice()
@@ -121,8 +138,29 @@ class TrainPane(Pane):
         switcher.current = "board"
         self.ui.run = watcher.directory.name
         self.minigpt.remember()
-        self.call_after_refresh(self.shown)
+        if self.display:
+            self.call_after_refresh(self.shown)
         self.set_interval(EAGER_SECONDS, self._tick_if_new, repeat=EAGER_TICKS)
+
+    # Runs that others start
+
+    def _look_for_runs(self) -> None:
+        """Find a run that was started elsewhere, while there is none on the screen."""
+        if self.choosing and self.in_front:
+            self.in_thread(self._find_runs, "find runs")
+
+    def _find_runs(self) -> None:
+        from minigpt.start import running_runs
+
+        self.app.call_later(self._take_runs, running_runs(self.minigpt.workspace))
+
+    def _take_runs(self, running: list[str]) -> None:
+        known, self._known = self._known, set(running)
+        new = [run for run in running if known is not None and run not in known]
+        # The person may have gone on meanwhile.
+        if new and self.choosing and self.in_front:
+            self.minigpt.watch_run(new[0], account=True)
+            self.app.notify(f"{printable(new[0], single_line=True)} was started elsewhere.", markup=False)
 
     # What moves
 
@@ -146,12 +184,11 @@ class TrainPane(Pane):
                 # The footer has the key only while there is a cure.
                 self.refresh_bindings()
             self.minigpt.show_status(watcher.history, watcher.starting)
-            on_screen = self.display and self.size and self.minigpt.screen_stack[-1:] == [self.screen]
-            if on_screen and self._board is not None and self._board.is_mounted:
+            if self.in_front and self.size and self._board is not None and self._board.is_mounted:
                 fresh = self._seen != watcher.version
                 self._seen = watcher.version
                 self._board.show(watcher.history, self.view, self.ui, fresh, self._cures.notice)
-                if self.app.focused is None:
+                if not in_view(self.app.focused):
                     # What had it is hidden now: without a focus no key of this pane would work.
                     self.focus_main()
             self._reporter.note_seen(watcher)
@@ -186,7 +223,7 @@ class TrainPane(Pane):
         if action == "stop":
             return live
         if action == "start":
-            return not live or self.query_one(ContentSwitcher).current == "ready"
+            return not live or self.choosing
         if action == "resume":
             return self.state in ("interrupted", "crashed", "failed")
         if action in OF_A_RUN:
@@ -202,7 +239,11 @@ class TrainPane(Pane):
 
     def action_new(self) -> None:
         self.query_one(ContentSwitcher).current = "ready"
+        # What runs now was not started elsewhere while this was looked at.
+        self._known = None
+        self.query_one(Ready).look_again()
         self.query_one(Ready).focus_main()
+        self._look_for_runs()
 
     def action_pause(self) -> None:
         self.action_send("resume" if self.state == "paused" else "pause")

@@ -7,6 +7,8 @@ draft.config, draft.problems, draft.toml()
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from minigpt.config import Config, settings
 from minigpt.preset_files import LEFT_OUT, edited
 from minigpt.presets import MAX_FILE_BYTES, ConfigError, is_builtin, read_file, with_values
 from minigpt.workspace import Workspace
+from tui.presets.fields import parsed, value_text
 
 
 @dataclass
@@ -35,8 +38,7 @@ class Draft:
     def read(cls, name: str, path: Path, workspace: Workspace) -> Draft:
         """Read a preset's file; raises UserError where it cannot be used."""
         base = read_file(path)
-        with path.open("rb") as file:
-            text = file.read(MAX_FILE_BYTES).decode("utf-8-sig")
+        text = _text(path)
         written = frozenset(f"{section}.{name}" for section, table in tomli.loads(text).items() for name in table)
         return cls(name, path, is_builtin(path, workspace), text, base, written)
 
@@ -54,6 +56,23 @@ class Draft:
             self.changes.pop(key, None)
         else:
             self.changes[key] = value
+
+    def put_typed(self, changes: Mapping[str, str]) -> None:
+        """Change settings to what was typed in another session; what is no setting or value any more is left out."""
+        for key in changes.keys() & settings().keys():
+            with suppress(ValueError):
+                self.put(key, parsed(settings()[key], changes[key]))
+
+    def typed(self) -> dict[str, str]:
+        """Return the changes as they would be typed."""
+        return {key: value_text(settings()[key], value) for key, value in self.changes.items()}
+
+    def is_outdated(self) -> bool:
+        """Whether the file says something else than when it was read; one that is gone or unreadable does not."""
+        try:
+            return _text(self.path) != self.text
+        except (OSError, UnicodeDecodeError):
+            return False
 
     def flags(self) -> list[str]:
         """Return the changes as options of `minigpt presets check`: all but lists, which no step's time depends on."""
@@ -80,6 +99,11 @@ class Draft:
     def toml(self) -> str:
         """Return the file as it would be saved; raises UserError where it cannot be."""
         return edited(self.text, self.changes, self.path.name)
+
+
+def _text(path: Path) -> str:
+    with path.open("rb") as file:
+        return file.read(MAX_FILE_BYTES).decode("utf-8-sig")
 
 
 def _flag(value: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from minigpt.workspace import Workspace, builtin_presets
 
 # A char tokenizer has as many tokens as the text has characters, which is known only with the text.
 _USUAL_CHARACTERS = 100
+Stamps = frozenset[tuple[str, int, int]]
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,16 @@ def load_preset_file(name: str, path: Path, workspace: Workspace) -> Preset:
     except UserError as error:
         return Preset(name, path, own, preset_summary(path), text, problems=(str(error),))
     return Preset(name, path, own, preset_summary(path), text, parameters_of(config), tuple(unusual(config)))
+
+
+def stamps(workspace: Workspace) -> Stamps:
+    """Return by what it can be told whether one's own presets were changed: names, times (ns) and sizes (bytes)."""
+    found = []
+    for path in workspace.configs.glob("*.toml"):
+        with suppress(OSError):
+            told = path.stat()
+            found.append((path.name, told.st_mtime_ns, told.st_size))
+    return frozenset(found)
 
 
 def parameters_of(config: Config) -> int:

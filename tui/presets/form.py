@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 # How long nothing must have been typed before the figures are worked out anew.
 PAUSE_SECONDS = 0.3
 VIEWS = ("fields", "figures", "toml")
+# However long the help of a setting is, so many lines are left to the settings, their frame included.
+LEAST_FIELDS = 8
 LEGEND = f"{CHANGED} changed   ! unusual   grey: left out of the file"
 
 
@@ -97,6 +99,7 @@ class PresetForm(Container):
         self._before: Any = None  # the value that was there when somebody began to type
         self._timer: Timer | None = None
         self._help = Content("")
+        self._help_lines = 0
 
     @property
     def workspace(self) -> Workspace:
@@ -128,16 +131,20 @@ class PresetForm(Container):
             self.fields.go_to(next(iter(settings())))
         self.refresh_figures(at_once=True)
 
-    def take(self, draft: Draft) -> None:
-        """Show the draft as it is after saving; what was changed while it was being saved is a change still."""
-        if self.draft is None:
-            return
+    def take(self, draft: Draft, saved: Draft) -> bool:
+        """Show a draft as it is after saving; what was changed while it was being saved is a change still.
+
+        Returns False, and shows nothing, where the one that was saved is not in the form any more.
+        """
+        if self.draft is not saved:
+            return False
         changes = dict(self.draft.changes)
         self.draft = draft
         for key, value in changes.items():
             draft.put(key, value)
         self._show_fields()
         self.refresh_figures(at_once=True)
+        return True
 
     def name_it(self, title: str) -> None:
         """Say what is in the form, and whether it is saved."""
@@ -209,6 +216,7 @@ class PresetForm(Container):
         self.field.styles.width = max(1, self.fields.size.width - column)
 
     def on_resize(self) -> None:
+        self.call_after_refresh(self._make_room, self._help)
         if self.typing:
             self.call_after_refresh(self._place)
 
@@ -294,10 +302,25 @@ class PresetForm(Container):
             item = settings()[row.key]
             typed = self.field.value if self.typing else value_text(item, self.draft.value(row.key))
             text = field_help(item, verdict(item, typed), typed=self.typing)
-        # Its height is fixed: nothing has to be laid out anew.
+        # Its height is fixed but for the longest: nothing has to be laid out anew.
         if not text.is_same(self._help):
             self._help = text
             self.query_one(".help", Static).update(text, layout=False)
+            self._make_room(text)
+
+    def _make_room(self, text: Content) -> None:
+        """Let the help be as high as its text where that is longer than usual."""
+        box = self.query_one(".help", Static)
+        if not self.is_mounted or not box.size.width:
+            return
+        lines = len(text.wrap(box.size.width))
+        needed = min(lines, max(0, self.size.height - LEAST_FIELDS))
+        if self._help_lines != needed:
+            self._help_lines = needed
+            box.styles.min_height = needed
+            if self.typing:
+                # The line on which somebody types may be another now.
+                self.call_after_refresh(self._place)
 
     def refresh_figures(self, at_once: bool = False) -> None:
         """Work the figures out anew, once nothing has been typed for a moment."""

@@ -57,12 +57,7 @@ class RunDesk:
             self._do(work, lambda _: self._renamed(run, name), "The run was not renamed", "rename")
 
     def _renamed(self, run: str, name: str) -> None:
-        state = self.pane.minigpt.state
-        if run in state.seen_steps:
-            state.seen_steps[name] = state.seen_steps.pop(run)
-        if state.run == run:
-            state.run = name
-        self.pane.minigpt.remember()
+        self.pane.minigpt.run_renamed(run, name)
         self.reload(name)
 
     def annotate(self, run: RunSummary) -> None:

@@ -23,11 +23,10 @@ from minigpt.narration import number
 from minigpt.notices import cure_of
 from minigpt.presets import read_file
 from minigpt.runs import CONFIG, RunSummary
-from minigpt.workspace import checked_name
+from minigpt.workspace import Workspace, checked_name
 from tui.corpora.children import in_thread
 from tui.panes.run_facts import Saved
 from tui.runs.assignments import Judgement, judge, meaning
-from tui.trainers import Trainers
 
 if TYPE_CHECKING:
     from minigpt.start import Started
@@ -197,32 +196,14 @@ def _suggested(run: RunSummary) -> str:
     return ""
 
 
-class ForkTrainers(Trainers):
-    """Starts a fork as the app starts any run: asks where another one is at work."""
+def start_fork(workspace: Workspace, fork: Fork, more: list[str]) -> Started:
+    """Start a fork, with more arguments for its trainer; raises UserError or OSError."""
+    from minigpt.start import start_forked
 
-    def __init__(self, app: MiniGPTApp, fork: Fork) -> None:
-        super().__init__(app)
-        self._fork = fork
-        self._started = app.trainers._started
-
-    def _start(self, arguments: list[str]) -> Started:
-        from minigpt.start import start_forked
-
-        fork = self._fork
-        return start_forked(self.app.workspace, fork.run, fork.checkpoint, [*fork.arguments, *arguments])
-
-    def _launch(self, arguments: list[str], run: str | None) -> None:
-        from tui.watch import Watcher
-
-        try:
-            self._started = self.app.trainers._started = self._start(arguments)
-        except (UserError, OSError) as error:
-            self.app.tell_from_thread("Not started", str(error))
-            return
-        self.app.call_later(self.app.show_run, Watcher(self._started.directory, self._started), False)
+    return start_forked(workspace, fork.run, fork.checkpoint, [*fork.arguments, *more])
 
 
 def fork(app: MiniGPTApp, wanted: Fork | None) -> None:
-    """Start a fork, if one was asked for."""
+    """Start a fork as the app starts any run, if one was asked for."""
     if wanted is not None:
-        ForkTrainers(app, wanted).begin()
+        app.trainers.begin(start=partial(start_fork, app.workspace, wanted))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from typing import IO
 
 import msgspec
@@ -14,6 +16,7 @@ from minigpt.workspace import Workspace
 from tui.corpora.children import Stopped, cancelled
 
 _LOOK_SECONDS = 0.1
+_CLEARING_SECONDS = 2.0
 _LARGEST_ANSWER = 1 << 20
 _LARGEST_COMPLAINT = 1 << 13
 
@@ -54,8 +57,7 @@ def replay(workspace: Workspace, run: str, checkpoint: str | None = None) -> Ver
         try:
             _wait(process)
         finally:
-            process.kill()
-            process.wait()
+            _end(process)
         return _verdict(answer, log)
 
 
@@ -67,6 +69,16 @@ def _wait(process: subprocess.Popen[bytes]) -> None:
         except subprocess.TimeoutExpired:
             if cancelled():
                 raise Stopped from None
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a process that may be at work, with time to take away what it keeps in temporary folders."""
+    with suppress(subprocess.TimeoutExpired):
+        # As Ctrl+C does: at the signal for termination Python ends without clearing up.
+        process.send_signal(signal.SIGINT)
+        process.wait(_CLEARING_SECONDS)
+    process.kill()
+    process.wait()
 
 
 def _verdict(answer: IO[bytes], log: IO[bytes]) -> Verdict:

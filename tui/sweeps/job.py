@@ -62,7 +62,7 @@ class JobScreen(ModalScreen[Changes | None]):
     JobScreen {
         background: $surface;
         & > .job { height: 1fr; width: 100%; border: round $primary; padding: 0 1; background: $surface; }
-        .head { height: 1; }
+        .head { height: auto; max-height: 3; }
         .told { height: auto; max-height: 6; }
         Footer { height: 1; }
     }
