@@ -8,7 +8,6 @@ from pathlib import Path
 
 from minigpt.config import Config
 from minigpt.errors import UserError
-from minigpt.model.parameters import parameter_count
 from minigpt.presets import (
     MAX_FILE_BYTES,
     ConfigError,
@@ -20,8 +19,6 @@ from minigpt.presets import (
 )
 from minigpt.workspace import Workspace, builtin_presets
 
-# A char tokenizer has as many tokens as the text has characters, which is known only with the text.
-_USUAL_CHARACTERS = 100
 Stamps = frozenset[tuple[str, int, int]]
 
 
@@ -60,7 +57,7 @@ def load_preset_file(name: str, path: Path, workspace: Workspace) -> Preset:
         return Preset(name, path, own, preset_summary(path), text, problems=tuple(error.problems))
     except UserError as error:
         return Preset(name, path, own, preset_summary(path), text, problems=(str(error),))
-    return Preset(name, path, own, preset_summary(path), text, parameters_of(config), tuple(unusual(config)))
+    return Preset(name, path, own, preset_summary(path), text, _parameters(workspace, config), tuple(unusual(config)))
 
 
 def stamps(workspace: Workspace) -> Stamps:
@@ -73,10 +70,15 @@ def stamps(workspace: Workspace) -> Stamps:
     return frozenset(found)
 
 
-def parameters_of(config: Config) -> int:
-    """Return about how many parameters a configuration's model has: its vocabulary depends on the text."""
-    vocabulary = _USUAL_CHARACTERS if config.tokenizer.kind == "char" else config.tokenizer.vocab_size
-    return parameter_count(config.model, vocabulary)
+def _parameters(workspace: Workspace, config: Config) -> int | None:
+    """Return how many parameters the form tells, or None where a tokenizer that it names cannot be read."""
+    # In the thread that reads the files: importing it takes its time.
+    from minigpt.planning.outlook import parameters_of
+
+    try:
+        return parameters_of(workspace, config)
+    except (UserError, OSError):
+        return None
 
 
 def _text(path: Path) -> str:
