@@ -123,12 +123,12 @@ def test_dry_run_trains_nothing(call, trained: Path) -> None:
     assert [path.name for path in (trained / "checkpoints").iterdir() if path.is_dir()] == ["first"]
 
 
-def test_quiet_prints_the_name_alone_and_json_the_events(trained: Path) -> None:
+def test_quiet_prints_the_name_alone_and_json_the_events(trained: Path, call) -> None:
     arguments = ("train", "--corpus", "tale", "--max-steps", "3", *TINY)
-    quiet = run_minigpt(*arguments, "--quiet", "--run", "hush", workspace=trained)
-    assert (quiet.returncode, quiet.stdout) == (0, "hush\n")
-    events = run_minigpt(*arguments, "--json", "--run", "told", workspace=trained)
-    types = [json.loads(line)["type"] for line in events.stdout.splitlines()]
+    code, told, _ = call(*arguments, "--quiet", "--run", "hush")
+    assert (code, told) == (0, "hush\n")
+    _, events, _ = call(*arguments, "--json", "--run", "told")
+    types = [json.loads(line)["type"] for line in events.splitlines()]
     assert types[0] == "start"
     assert types[-1] == "end"
     assert types.count("step") == 3

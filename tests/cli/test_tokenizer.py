@@ -103,6 +103,7 @@ def test_what_cannot_be_trained_is_said_in_a_sentence(call: Call, arguments: lis
 # -- show
 
 
+@pytest.mark.slow
 def test_show_tells_what_a_tokenizer_is(call: Call, workspace: Workspace) -> None:
     code, out, _ = call("show", "first")
     assert code == 0

@@ -173,6 +173,7 @@ def resampled_error(losses: np.ndarray, length: int, times: int = 400) -> float:
     return float((sums[starts].mean(axis=1) / length).std())
 
 
+@pytest.mark.slow
 def test_blocks_are_the_means_of_their_tokens(trial: Trial) -> None:
     losses = token_losses(trial.networks[0], trial.pieces[0])
     ends = block_ends(len(losses))
@@ -180,6 +181,7 @@ def test_blocks_are_the_means_of_their_tokens(trial: Trial) -> None:
     np.testing.assert_allclose([loss for _, loss in trial.first[0].blocks], expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_error_agrees_with_resampling_by_brute_force(trial: Trial) -> None:
     ratios = []
     for piece, told in zip(trial.pieces[:8], trial.first, strict=False):
@@ -188,6 +190,7 @@ def test_the_error_agrees_with_resampling_by_brute_force(trial: Trial) -> None:
     assert min(ratios) > 0.6 and max(ratios) < 1.6
 
 
+@pytest.mark.slow
 def test_the_paired_error_agrees_with_resampling_by_brute_force(trial: Trial) -> None:
     ratios = []
     for number in range(8):
@@ -197,11 +200,13 @@ def test_the_paired_error_agrees_with_resampling_by_brute_force(trial: Trial) ->
     assert np.mean(ratios) == pytest.approx(1, abs=0.2)
 
 
+@pytest.mark.slow
 def test_losses_on_other_texts_lie_as_far_apart_as_the_error_says(trial: Trial) -> None:
     spread = np.std([told.loss for told in trial.first], ddof=1)
     assert np.mean([told.loss_error for told in trial.first]) == pytest.approx(spread, rel=0.4)
 
 
+@pytest.mark.slow
 def test_differences_on_other_texts_lie_as_far_apart_as_the_paired_error_says(trial: Trial) -> None:
     differences = np.array([one.loss - two.loss for one, two in zip(trial.first, trial.second, strict=True)])
     errors = [paired_error(one.blocks, two.blocks) for one, two in zip(trial.first, trial.second, strict=True)]
@@ -210,6 +215,7 @@ def test_differences_on_other_texts_lie_as_far_apart_as_the_paired_error_says(tr
     assert np.mean(errors) < 0.8 * np.mean(both), "pairing tells finer differences"
 
 
+@pytest.mark.slow
 def test_the_true_difference_is_within_the_quantile_19_times_in_20(trial: Trial) -> None:
     differences = np.array([one.loss - two.loss for one, two in zip(trial.first, trial.second, strict=True)])
     limits = np.array([paired_limit(a.blocks, b.blocks) for a, b in zip(trial.first, trial.second, strict=True)])

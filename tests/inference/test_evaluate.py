@@ -73,7 +73,7 @@ def test_evaluation_leaves_the_model_as_it_was() -> None:
 
 
 @pytest.mark.parametrize(
-    ("lengths", "stride", "limit"), [((300,), 16, None), ((120, 2, 200), 16, 250), ((300,), 5, 180)]
+    ("lengths", "stride", "limit"), [((120, 2, 200), 16, 250), pytest.param((300,), 5, 180, marks=pytest.mark.slow)]
 )
 def test_blocks_are_the_means_of_contiguous_parts(lengths: tuple[int, ...], stride: int, limit: int | None) -> None:
     model, _ = random_model(context=16)

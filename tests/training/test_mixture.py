@@ -110,6 +110,7 @@ def test_killed_and_resumed_it_is_the_same_run(several: Workspace) -> None:
     assert_equal(resumed, whole)
 
 
+@pytest.mark.slow
 def test_its_configuration_repeats_it(several: Workspace) -> None:
     first = trained(several, "first", **MIXED)
     config = read_file(first.directory / "config.toml")
@@ -186,6 +187,7 @@ def evaluated(workspace: Workspace, capsys: pytest.CaptureFixture[str], *flags: 
     return dict(json.loads(capsys.readouterr().out))
 
 
+@pytest.mark.slow
 def test_the_command_line_mixes_and_evaluates(several: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     mixed = run_minigpt(
         "train", "--quiet", *FLAGS, "--mix", "tale:0.7", "--mix", "sums:0.3", "--random-offsets", workspace=several.root

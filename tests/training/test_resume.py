@@ -63,7 +63,13 @@ def interrupt_at(workspace: Workspace, run: str, step: int, **changes: object) -
 
 # About ten steps an epoch: these lie at its start, before and after its end, and within the third.
 @pytest.mark.parametrize(
-    "step", [1, 9, pytest.param(10, marks=pytest.mark.slow), pytest.param(20, marks=pytest.mark.slow)]
+    "step",
+    [
+        1,
+        pytest.param(9, marks=pytest.mark.slow),
+        pytest.param(10, marks=pytest.mark.slow),
+        pytest.param(20, marks=pytest.mark.slow),
+    ],
 )
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])
 def test_interrupted_at_any_step(workspace: Workspace, step: int, optimizer: str) -> None:
@@ -165,6 +171,7 @@ def test_going_on_from_an_older_checkpoint_leaves_the_run_as_it_is(workspace: Wo
     assert losses(older.directory)[12] == losses(session.directory)[12]
 
 
+@pytest.mark.slow
 def test_an_older_checkpoint_goes_on_in_the_background_as_the_run_it_names(
     workspace: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -35,7 +35,7 @@ def of_type(events: list[Event], kind: str) -> list[Event]:
     return [event for event in events if event["type"] == kind]
 
 
-@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+@pytest.mark.parametrize("optimizer", ["muon", pytest.param("adamw", marks=pytest.mark.slow)])
 def test_accumulation_changes_nothing(workspace: Workspace, optimizer: str) -> None:
     whole = {"training__batch_size": 8, "training__optimizer": optimizer}
     parts = {"training__batch_size": 4, "training__gradient_accumulation_steps": 2, "training__optimizer": optimizer}

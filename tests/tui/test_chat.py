@@ -209,6 +209,7 @@ async def test_without_a_model_it_says_what_to_do(tmp_path: Path) -> None:
         assert "train one" in app.told[0] and app.texts() == []
 
 
+@pytest.mark.slow
 async def test_it_fits_any_size_and_mounts_few_messages(app: Harness) -> None:
     turns = [Turn("user" if number % 2 == 0 else "assistant", f"{number} 日本語日本語日本語") for number in range(300)]
     async with chat(app, (80, 24)) as pilot:

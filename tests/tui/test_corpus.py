@@ -275,7 +275,7 @@ async def test_a_task_of_another_session_is_found_and_followed_to_its_end(scene:
             await until(pilot, lambda: "10 MB of 40 MB" in screen(pilot))
             scene.add_corpus("far")
         await until(pilot, lambda: "far" not in pane(pilot).desk.works)
-        await until(pilot, lambda: "one text" in line_of(pilot, "far"))
+        await until(pilot, lambda: "far" in keys(pilot) and "one text" in line_of(pilot, "far"))
 
 
 @pytest.mark.asyncio

@@ -347,6 +347,7 @@ def test_an_amount_is_a_number_with_a_unit(text: str) -> None:
         amount(text, "size")
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_every_dialog_shows_its_buttons_on_a_small_screen_and_survives_a_tiny_one(scene: Scene) -> None:
     async with opened(scene, (80, 24)) as pilot:

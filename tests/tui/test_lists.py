@@ -566,6 +566,7 @@ async def test_histories_full_of_rubbish_do_no_harm(workspace: Workspace) -> Non
 # -- all three
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [PresetsPane, CorpusPane, RunsPane])
 @pytest.mark.asyncio
 async def test_every_size_can_be_had(workspace: Workspace, make: type[Pane]) -> None:

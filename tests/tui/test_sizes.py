@@ -63,6 +63,7 @@ def test_nothing_overlaps_and_nothing_is_cut_off(pane: str) -> None:
     asyncio.run(run())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pane", PANES)
 def test_a_window_may_become_tiny_and_large_again(pane: str) -> None:
     async def run() -> None:

@@ -72,7 +72,7 @@ def test_without_colours_a_run_is_shown_in_greys() -> None:
             return screen_dump(pilot)
 
     taken = asyncio.run(take())
-    assert text_of(taken) == text_of(pictures("train-board")[DARK, SMALL])
+    assert text_of(taken) == text_of(pictures("train-board", DARK)[SMALL])
     changed = differences("train-board-80x24-no-color", taken)
     assert not changed, changed
 

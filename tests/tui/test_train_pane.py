@@ -196,7 +196,14 @@ async def test_a_command_that_cannot_be_written_is_told(training: Scene) -> None
 
 
 @pytest.mark.parametrize(
-    ("answer", "more"), [("1", ["--after", RUN]), ("2", []), ("3", None), ("escape", None)], ids=range(4)
+    ("answer", "more"),
+    [
+        ("1", ["--after", RUN]),
+        ("2", []),
+        pytest.param("3", None, marks=pytest.mark.slow),
+        pytest.param("escape", None, marks=pytest.mark.slow),
+    ],
+    ids=range(4),
 )
 async def test_a_second_run_goes_after_the_first_or_beside_it_or_not(
     training: Scene, answer: str, more: list[str] | None
@@ -446,8 +453,8 @@ def chart(pilot: Pilot[None]) -> Chart:
     [
         ("c", (120, 40), "╭─ learning rate"),
         ("t", (120, 40), "1M"),
-        ("z", (120, 40), " 260 "),
-        ("m", (120, 40), "train 1.234"),
+        pytest.param("z", (120, 40), " 260 ", marks=pytest.mark.slow),
+        pytest.param("m", (120, 40), "train 1.234", marks=pytest.mark.slow),
         ("v", (80, 24), "sample @ step 300"),
         ("f", (120, 40), "╭─ log: warnings"),
     ],
@@ -587,6 +594,7 @@ async def test_the_log_is_filtered_and_a_line_is_read_whole(training: Scene) -> 
         assert dialog(pilot).endswith(f"warning: {message.strip()}")
 
 
+@pytest.mark.slow
 async def test_everything_in_focus_is_explained(training: Scene) -> None:
     async with on_screen(training, (200, 60)) as pilot:
         explained = set()
@@ -693,13 +701,12 @@ async def test_events_that_no_trainer_writes_do_no_harm(training: Scene) -> None
 
 
 SPOILT = [
-    "removed",
     "garbage",
-    *(pytest.param(way, marks=pytest.mark.slow) for way in ("replaced", "emptied", "folder")),
+    *(pytest.param(way, marks=pytest.mark.slow) for way in ("removed", "replaced", "emptied", "folder", "lockless")),
 ]
 
 
-@pytest.mark.parametrize("what", [*SPOILT, "lockless"])
+@pytest.mark.parametrize("what", SPOILT)
 async def test_a_run_that_is_spoilt_while_it_is_watched_does_no_harm(training: Scene, what: str) -> None:
     directory = training.directory(RUN)
     async with on_screen(training) as pilot:
@@ -741,6 +748,7 @@ async def test_files_that_may_not_be_read_do_no_harm(training: Scene) -> None:
             path.chmod(0o755)
 
 
+@pytest.mark.slow
 async def test_a_workspace_that_vanishes_does_no_harm(training: Scene) -> None:
     async with on_screen(training) as pilot:
         shutil.rmtree(training.workspace.root)

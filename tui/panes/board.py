@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tui.panes.cure import Notice
 
 # Charts cost milliseconds each, and the processor is the trainer's: drawing them may take this part of one core.
-CHART_SHARE = 0.008
+CHART_SHARE = 0.006
 LEAST_WAIT, LONGEST_WAIT = 0.5, 12.0
 # The log's rows are made from this many of its lines.
 LOG_LINES = 300
