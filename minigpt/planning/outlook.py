@@ -55,7 +55,12 @@ class Outlook(msgspec.Struct, frozen=True):
 
 
 def parameters_of(workspace: Workspace, config: Config) -> int:
-    """Return how many parameters `outlook` would tell, of the configuration's own corpus. Raises UserError."""
+    """Return how many parameters a model has with the vocabulary that its configuration asks for. Raises UserError.
+
+    Where the text decides on the tokenizer it is what `outlook` tells of the configuration's own corpus.
+    """
+    if config.tokenizer.kind in ("bpe", "word") and not config.tokenizer.file:
+        return parameter_count(config.model, usual_vocab_size(config))
     vocab_size = _vocab_size(config, reading_of(workspace, config), cached_probe(workspace, config, None))
     return parameter_count(config.model, vocab_size)
 
