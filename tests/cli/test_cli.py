@@ -106,6 +106,7 @@ def test_eval_on_other_text_uses_the_models_own_tokens(call, trained: Path) -> N
     assert json.loads(out)["loss"] > 3
 
 
+@pytest.mark.slow
 def test_chat_answers_each_line_of_stdin(trained: Path) -> None:
     done = run_minigpt("chat", "first", "--max-new-tokens", "5", input="The cat\n/new\nThe dog\n", workspace=trained)
     assert done.returncode == 0, done.stderr
@@ -285,6 +286,7 @@ def test_steered_from_outside_interrupted_and_resumed(
     assert "climbs again" in error
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_and_exits_with_3(tmp_path: Path) -> None:
     (tmp_path / "tale.txt").write_text(tale())
     environment = {**os.environ, "MINIGPT_WORKSPACE": str(tmp_path), "OMP_NUM_THREADS": "1"}

@@ -229,6 +229,7 @@ def test_compare_puts_tokenizers_side_by_side(call: Call) -> None:
     assert all(len(line) < 110 for line in out.splitlines())
 
 
+@pytest.mark.slow
 def test_compare_on_a_corpus_or_the_built_in_text(call: Call) -> None:
     assert "the corpus tale" in call("compare", "mine.json", "first", "--corpus", "tale")[1]
     assert "the built-in sample text" in call("compare", "mine.json", "first")[1]

@@ -197,6 +197,7 @@ def test_it_ends_with_stdin_after_answering() -> None:
     assert "open one first" in json.loads(result.stdout)["message"]
 
 
+@pytest.mark.slow
 def test_it_ends_when_nobody_is_left(path: Path) -> None:
     child = Child(str(path))
     child.send({"id": 1, "do": "complete", "prompt": "the", "settings": ENDLESS})

@@ -239,6 +239,7 @@ def test_a_checkpoint_copied_away_goes_on_in_a_run_of_its_own(workspace: Workspa
     assert sorted(path.name for path in tmp_path.iterdir()) == ["elsewhere.pt", "workspace"]
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_in_less_memory_with_the_same_result(workspace: Workspace) -> None:
     from minigpt.cli.main import main
 

@@ -91,6 +91,7 @@ def test_random_keys_break_nothing(scene: Scene, seed: int, keys: int) -> None:
     asyncio.run(run())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [10, pytest.param(11, marks=pytest.mark.slow)])
 def test_nor_do_files_that_change_underneath(scene: Scene, seed: int) -> None:
     async def run() -> None:

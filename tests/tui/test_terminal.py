@@ -215,6 +215,7 @@ def test_training_outlives_the_app_which_finds_it_again(workspace: Path) -> None
     assert summarise(directory).step == 1500
 
 
+@pytest.mark.slow
 def test_a_trainer_that_was_killed_is_told_from_a_quiet_one(workspace: Path) -> None:
     choose(workspace, steps=100_000)
     directory = workspace / "checkpoints" / "small-test-tale-1"

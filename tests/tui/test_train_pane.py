@@ -501,6 +501,7 @@ async def test_what_stands_below_at_80x24_can_be_had_in_turn(scene: Scene) -> No
             assert text in screen(pilot)
 
 
+@pytest.mark.slow
 async def test_a_larger_screen_shows_what_had_no_room(scene: Scene) -> None:
     scene.run(RUN, steps=600, ended=0)
     async with on_screen(scene, (200, 60), run=RUN) as pilot:
@@ -607,6 +608,7 @@ async def test_everything_in_focus_is_explained(training: Scene) -> None:
         assert len(explained) >= 8
 
 
+@pytest.mark.slow
 async def test_each_figure_has_its_own_explanation(training: Scene) -> None:
     async with on_screen(training) as pilot:
         await focus(pilot, "#run")
@@ -684,6 +686,7 @@ async def test_a_folder_with_a_hostile_name_is_no_trouble(scene: Scene) -> None:
         assert shows(pilot, "Start training")
 
 
+@pytest.mark.slow
 async def test_events_that_no_trainer_writes_do_no_harm(training: Scene) -> None:
     odd: list[Any] = [None, "x", -1, 2**70, 1e308, [], {}, [[1]], {"a": 1}, True]
     for value in odd:
