@@ -82,8 +82,3 @@ def run_minigpt(
         text=True,
         timeout=timeout,
     )
-
-
-def pytest_xdist_auto_num_workers() -> int:
-    """One worker more than there are cores: many tests wait for another process or for a clock."""
-    return (os.cpu_count() or 1) + 1

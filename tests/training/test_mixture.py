@@ -128,6 +128,7 @@ def test_a_corpus_from_elsewhere_is_found_again(several: Workspace, tmp_path: Pa
     assert session.config.corpus.mixture == entries
 
 
+@pytest.mark.slow
 def test_it_is_told_under_the_names_of_its_corpora(several: Workspace) -> None:
     session = Session.new(several, small_config(**MIXED), preset="tiny", say=quiet)
     assert session.train() == 0
@@ -163,6 +164,7 @@ def test_without_choices_the_stream_is_that_of_one_corpus(several: Workspace) ->
     assert not session.text.windows.random_offsets
 
 
+@pytest.mark.slow
 def test_the_changed_one_of_several_corpora_is_named(several: Workspace) -> None:
     session = trained(several, "run", **MIXED)
     manifest = several.data / "sums" / "corpus.toml"

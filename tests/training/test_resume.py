@@ -152,6 +152,7 @@ def test_a_second_life_replays_what_was_set_in_the_first(workspace: Workspace) -
     assert losses(unsteered.directory) != first, "what was set had no effect"
 
 
+@pytest.mark.slow
 def test_a_new_end_outweighs_one_that_was_set_before(workspace: Workspace) -> None:
     session = steered_run(workspace, max_steps=9)
     forget_what_follows(session.directory, 4)
@@ -187,6 +188,7 @@ def test_an_older_checkpoint_goes_on_in_the_background_as_the_run_it_names(
     assert losses(directory)[12] == losses(session.directory)[12]
 
 
+@pytest.mark.slow
 def test_without_validation_the_best_model_is_the_last(workspace: Workspace) -> None:
     train(workspace, "all", corpus__validation_fraction=0)
     session = Session.resume(workspace, "all", steps=20, say=quiet)
@@ -200,6 +202,7 @@ def test_resuming_a_finished_run_says_how_to_lengthen_it(workspace: Workspace) -
         Session.resume(workspace, "done", say=quiet)
 
 
+@pytest.mark.slow
 def test_more_of_a_finished_run_climbs_again(workspace: Workspace) -> None:
     train(workspace, "done")
     said: list[str] = []

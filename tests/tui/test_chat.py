@@ -57,6 +57,7 @@ async def test_esc_stops_an_answer_and_keeps_what_came(app: Harness) -> None:
         assert app.texts()[3] == "echo 3 next"
 
 
+@pytest.mark.slow
 async def test_an_answer_can_be_given_anew_and_the_question_changed(app: Harness) -> None:
     async with chat(app) as pilot:
         await say(pilot, "first")
@@ -70,6 +71,7 @@ async def test_an_answer_can_be_given_anew_and_the_question_changed(app: Harness
         assert app.texts()[2:] == ["other", "echo 3 other"]
 
 
+@pytest.mark.slow
 async def test_a_model_of_plain_text_goes_on_with_a_marked_prompt(app: Harness, place: Workspace) -> None:
     async with chat(app) as pilot:
         app.pane.talk_to(make_run(place, "plain-1"))
@@ -124,6 +126,7 @@ async def test_an_answer_that_cannot_be_given_anew_stays(app: Harness) -> None:
         assert app.pane.session.conversation.turns[-1] == before
 
 
+@pytest.mark.slow
 async def test_what_another_window_added_is_not_overwritten(app: Harness, place: Workspace) -> None:
     async with chat(app) as pilot:
         await say(pilot, "mine")
@@ -158,6 +161,7 @@ async def test_a_wrong_setting_is_told_beside_its_field_and_not_sent(app: Harnes
         assert app.pane.session.conversation.settings["temperature"] == 0.5
 
 
+@pytest.mark.slow
 async def test_an_empty_chat_offers_prompts_of_its_corpus(app: Harness, place: Workspace) -> None:
     documents = place.data / "talk" / "documents"
     documents.mkdir(parents=True)

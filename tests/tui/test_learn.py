@@ -101,6 +101,7 @@ async def test_f1_tells_the_keys_and_leads_to_all_topics(training: Scene) -> Non
         await page(pilot, "Train")
 
 
+@pytest.mark.slow
 async def test_a_word_is_looked_for_in_the_contents(training: Scene) -> None:
     async with on_screen(training, SMALL) as pilot:
         app_of(pilot).read_topic("loss")

@@ -547,6 +547,7 @@ async def test_a_hidden_list_asks_for_nothing(workspace: Workspace, monkeypatch:
         assert await until(pilot, lambda: "two" in listed(pilot))
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_histories_full_of_rubbish_do_no_harm(workspace: Workspace) -> None:
     (workspace.checkpoints / "rubbish").mkdir()

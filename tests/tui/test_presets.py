@@ -206,6 +206,7 @@ async def test_the_form_looks_as_it_did(
         assert not changed, changed
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_what_is_typed_is_judged_at_each_letter(workspace: Workspace) -> None:
     async with form_of(workspace, "first", SMALL) as pilot:
@@ -326,6 +327,7 @@ async def test_leaving_asks_about_changes(workspace: Workspace) -> None:
             assert read_file(own(workspace)).training.learning_rate == saved
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_what_goes_wrong_is_told(workspace: Workspace) -> None:
     async with form_of(workspace, "mine") as pilot:
@@ -434,6 +436,7 @@ async def test_the_longest_help_is_whole_on_a_small_screen(workspace: Workspace)
 # -- the list
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_a_copy_is_made_and_deleted_after_a_yes(workspace: Workspace) -> None:
     async with list_of(workspace, "second") as pilot:

@@ -148,6 +148,7 @@ async def test_a_key_asks_the_trainer_and_its_answer_stands_in_the_log(
         await until(pilot, lambda: shows(pilot, f"» {command} at step 300: done"))
 
 
+@pytest.mark.slow
 async def test_keys_in_quick_succession_are_all_sent_in_order(training: Scene) -> None:
     async with on_screen(training) as pilot:
         await pilot.press("k", "e", "g", "minus", "space")
@@ -216,6 +217,7 @@ async def test_a_second_run_goes_after_the_first_or_beside_it_or_not(
         assert started == ([] if more is None else [["--run", "tiny-sample-2", *more]])
 
 
+@pytest.mark.slow
 async def test_resuming_beside_a_run_at_work_asks_too(training: Scene) -> None:
     training.run("old-1", steps=30, ended=3)
     async with on_screen(training) as pilot:
@@ -292,6 +294,7 @@ async def test_the_latest_advice_counts(training: Scene) -> None:
         assert [command["args"] for command in training.commands(RUN)] == [{"lr_scale": 0.25}]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["over", "resumed"])
 async def test_what_nobody_can_obey_any_more_is_no_cure(scene: Scene, when: str) -> None:
     scene.run(RUN, steps=600, ended=0 if when == "over" else None)
@@ -332,6 +335,7 @@ async def test_a_cure_by_settings_offers_a_new_run(scene: Scene, key: str, begin
         await until(pilot, lambda: shows(pilot, "○ starting"))
 
 
+@pytest.mark.slow
 async def test_without_weights_a_cure_starts_anew(scene: Scene) -> None:
     scene.run(RUN, steps=5, ended=1)
     scene.tell(RUN, advice(DROPOUT))
@@ -480,6 +484,7 @@ async def test_the_loss_has_a_logarithmic_axis_by_a_key(training: Scene) -> None
     assert training.remembered.log_axis
 
 
+@pytest.mark.slow
 async def test_all_charts_come_round(training: Scene) -> None:
     async with on_screen(training, (80, 24)) as pilot:
         titles = [chart(pilot).title]
@@ -544,6 +549,7 @@ async def test_evaluations_have_a_verdict_in_words(scene: Scene) -> None:
         assert table["40"] == ["4.00", "1.900", "-", "-", "no", "validation", "text"]
 
 
+@pytest.mark.slow
 async def test_every_gpu_tells_what_it_can_and_nothing_else(training: Scene) -> None:
     first = {"index": 0, "ours": True, "utilisation": 88, "temperature": 64, "power": 251.3, "power_cap": 300}
     first |= {"memory_used": 20e9, "memory_total": 24e9, "memory_ours": 12e9, "memory_others": 8e9}
@@ -562,6 +568,7 @@ async def test_every_gpu_tells_what_it_can_and_nothing_else(training: Scene) -> 
         assert not any(label in told for label in ("│cpu", "│ram"))
 
 
+@pytest.mark.slow
 async def test_a_run_without_readings_says_so(scene: Scene) -> None:
     scene.run(RUN, steps=0)
     (scene.directory(RUN) / EVENTS).write_text("")
@@ -570,6 +577,7 @@ async def test_a_run_without_readings_says_so(scene: Scene) -> None:
         assert shows(pilot, "readings come every 5 s")
 
 
+@pytest.mark.slow
 async def test_the_diary_goes_through_steps_and_openings(training: Scene) -> None:
     async with on_screen(training) as pilot:
         await focus(pilot, "#diary")
@@ -647,6 +655,7 @@ async def test_n_goes_back_to_the_choice_and_training_goes_on(training: Scene) -
         assert training.commands(RUN) == []
 
 
+@pytest.mark.slow
 async def test_a_run_of_many_losses_that_are_none_is_shown(training: Scene) -> None:
     training.tell(RUN, *(step_event(step, training.now, loss=None, grad_norm=None) for step in range(301, 320)))
     training.tell(RUN, {"type": "eval", "split": "validation", "step": 319, "loss": None, "perplexity": None})
