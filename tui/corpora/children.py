@@ -7,11 +7,12 @@ in_thread(widget, lambda: ..., then=widget.take, failed=widget.tell, group="stat
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
@@ -36,11 +37,20 @@ class Stopped(Exception):
 class Children:
     """Runs `minigpt` commands that answer in JSON. Their output goes through files: no pipe can fill up."""
 
-    def ask(self, workspace: Workspace, arguments: Sequence[str], text: str = "") -> Any:
+    def ask(
+        self,
+        workspace: Workspace,
+        arguments: Sequence[str],
+        text: str = "",
+        *,
+        answering: Collection[int] = (0,),
+        clearing_seconds: float = 0.0,
+    ) -> Any:
         """Return what the command prints, with `text` on its standard input.
 
-        Raises UserError with its own sentence where it fails, Stopped (the process is killed) when the thread's worker
-        is cancelled.
+        It may answer with these exit codes. Raises UserError with its own sentence where it fails, Stopped when the
+        thread's worker is cancelled: the process is killed then, after so long to take away what it keeps in temporary
+        folders.
         """
         program = [sys.executable, "-m", "minigpt.cli.main", *arguments, "--workspace", str(workspace.root)]
         with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as answer, tempfile.TemporaryFile() as log:
@@ -54,9 +64,10 @@ class Children:
                 _wait(process, answer)
             finally:
                 # Also when somebody interrupts this thread: nothing is left behind.
-                process.kill()
-                process.wait()
-            return _answer(process.returncode, answer, log)
+                _end(process, clearing_seconds)
+            if process.returncode not in answering or not os.fstat(answer.fileno()).st_size:
+                raise UserError(_complaint(process.returncode, log))
+            return _answer(answer)
 
     def leave_behind(self, workspace: Workspace, arguments: Sequence[str]) -> None:
         """Start a command that goes on when the app has gone; nobody waits for it."""
@@ -86,9 +97,17 @@ def _wait(process: subprocess.Popen[bytes], answer: IO[bytes]) -> None:
                 raise UserError("No answer came within an hour: try it on the command line.") from None
 
 
-def _answer(code: int, answer: IO[bytes], log: IO[bytes]) -> Any:
-    if code:
-        raise UserError(_complaint(code, log))
+def _end(process: subprocess.Popen[bytes], clearing_seconds: float) -> None:
+    if clearing_seconds:
+        with suppress(subprocess.TimeoutExpired):
+            # As Ctrl+C does: at the signal for termination Python ends without clearing up.
+            process.send_signal(signal.SIGINT)
+            process.wait(clearing_seconds)
+    process.kill()
+    process.wait()
+
+
+def _answer(answer: IO[bytes]) -> Any:
     answer.seek(0)
     try:
         return msgspec.json.decode(answer.read(_LARGEST_ANSWER))

@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import sys
-import tempfile
-from contextlib import suppress
-from typing import IO
-
 import msgspec
 
-from minigpt.errors import UserError, printable
+from minigpt.errors import printable
 from minigpt.workspace import Workspace
-from tui.corpora.children import Stopped, cancelled
+from tui.corpora.children import Children
 
-_LOOK_SECONDS = 0.1
 _CLEARING_SECONDS = 2.0
-_LARGEST_ANSWER = 1 << 20
-_LARGEST_COMPLAINT = 1 << 13
 
 
 class Difference(msgspec.Struct):
@@ -48,51 +38,9 @@ def replay(workspace: Workspace, run: str, checkpoint: str | None = None) -> Ver
     Raises UserError with the child's own words where it cannot, Stopped when the thread's worker is cancelled.
     """
     arguments = ["runs", "verify", run, *(["--from", checkpoint] if checkpoint else []), "--json"]
-    program = [sys.executable, "-m", "minigpt.cli.main", *arguments, "--workspace", str(workspace.root)]
-    with tempfile.TemporaryFile() as answer, tempfile.TemporaryFile() as log:
-        try:
-            process = subprocess.Popen(program, stdin=subprocess.DEVNULL, stdout=answer, stderr=log)
-        except OSError as error:
-            raise UserError(f"minigpt could not be started ({error.strerror}): free some memory.") from error
-        try:
-            _wait(process)
-        finally:
-            _end(process)
-        return _verdict(answer, log)
-
-
-def _wait(process: subprocess.Popen[bytes]) -> None:
-    while True:
-        try:
-            process.wait(_LOOK_SECONDS)
-            return
-        except subprocess.TimeoutExpired:
-            if cancelled():
-                raise Stopped from None
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a process that may be at work, with time to take away what it keeps in temporary folders."""
-    with suppress(subprocess.TimeoutExpired):
-        # As Ctrl+C does: at the signal for termination Python ends without clearing up.
-        process.send_signal(signal.SIGINT)
-        process.wait(_CLEARING_SECONDS)
-    process.kill()
-    process.wait()
-
-
-def _verdict(answer: IO[bytes], log: IO[bytes]) -> Verdict:
     # The exit code says whether the losses are the same; an answer is there in both cases.
-    answer.seek(0)
-    told = answer.read(_LARGEST_ANSWER)
-    if not told.strip():
-        log.seek(max(0, log.seek(0, 2) - _LARGEST_COMPLAINT))
-        lines = printable(log.read().decode("utf-8", "replace")).strip().splitlines()
-        raise UserError(lines[-1] if lines else "minigpt ended without a word: try `minigpt runs verify` in a shell.")
-    try:
-        return msgspec.json.decode(told, type=Verdict)
-    except msgspec.MsgspecError as error:
-        raise UserError(f"minigpt's answer is not understood ({error}): is it of another version?") from error
+    told = Children().ask(workspace, arguments, answering=(0, 1), clearing_seconds=_CLEARING_SECONDS)
+    return msgspec.convert(told, Verdict)
 
 
 def in_words(run: str, verdict: Verdict) -> tuple[str, str]:
