@@ -44,8 +44,9 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def bits_error(self) -> float | None:
         """The standard error of the bits per byte, the length of tokens in bytes taken as known."""
-        known = self.loss_error is not None and self.bits_per_byte is not None and self.loss > 0
-        return self.loss_error * self.bits_per_byte / self.loss if known else None  # type: ignore[operator]
+        if self.loss_error is None or self.bits_per_byte is None or self.loss <= 0:
+            return None
+        return self.loss_error * self.bits_per_byte / self.loss
 
 
 class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -202,8 +203,9 @@ def _blocks(value: object) -> tuple[tuple[int, float], ...]:
 
 
 def _number(value: object) -> float | None:
-    plausible = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    return float(value) if plausible else None  # type: ignore[arg-type]
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        return None
+    return float(value)
 
 
 def _whole(value: object) -> int | None:
