@@ -82,3 +82,15 @@ def run_minigpt(
         text=True,
         timeout=timeout,
     )
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the figures that campaigns have noted (tests/faults)."""
+    reports = [report for kind in ("passed", "failed") for report in terminalreporter.getreports(kind)]
+    figures = [(report.nodeid, *figure) for report in reports for figure in report.user_properties]
+    told = [
+        f"{name.removeprefix('figure: ')}: {value}  ({where})" for where, name, value in figures if "figure: " in name
+    ]
+    if told:
+        terminalreporter.section("figures")
+        terminalreporter.line("\n".join(told))
