@@ -158,6 +158,14 @@ def test_log_ticks_stand_at_round_values() -> None:
     assert log_ticks(-3, 3, 7) == [0.001, 0.01, 0.1, 1.0, 10.0, 100.0, 1000.0]
 
 
+def test_log_ticks_are_numbers_at_the_ends_of_what_a_float_can_hold() -> None:
+    assert all(
+        0 < value < math.inf
+        for low, high in ((-324, 191), (-323.5, -322), (300, 309))
+        for value in log_ticks(low, high, 2)
+    )
+
+
 def test_tick_labels_share_their_decimals() -> None:
     assert tick_labels([1.0, 1.5, 2.0]) == ["1.0", "1.5", "2.0"]
 

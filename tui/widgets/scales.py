@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -83,10 +84,11 @@ def _next_step(step: float) -> float:
 
 def log_ticks(low: float, high: float, most: int) -> list[float]:
     """Return round values (not their logarithms) inside a range given as powers of ten."""
-    decades = [float(power) for power in ticks(low, high, most) if power == int(power)]
+    smallest, largest = sys.float_info.min_10_exp, sys.float_info.max_10_exp
+    decades = [power for power in ticks(low, high, most) if power == int(power) and smallest <= power <= largest]
     if len(decades) >= 3:
         return [10.0**power for power in decades]
-    first, last = math.floor(low), math.ceil(high)
+    first, last = max(math.floor(low), smallest), min(math.ceil(high), largest)
     for multiples in ((1, 2, 5), (1, 3), (1,)):
         values = [multiple * 10.0**power for power in range(first, last + 1) for multiple in multiples]
         values = [value for value in values if low - 1e-9 <= math.log10(value) <= high + 1e-9]
