@@ -8,7 +8,9 @@ The curve and the evaluations are kept beside the run: asked again, only what th
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
@@ -32,6 +34,8 @@ KEPT = ".digest-curves"
 KEPT_VERSION = 2
 # Thinned out when this many rows have come together, so that not every read costs a thinning.
 _GATHERED_ROWS = 8 * MAX_ROWS
+
+_NUMBERS = (int, float)
 
 Floats = NDArray[np.float64]
 
@@ -63,6 +67,11 @@ class RunDigest:
     disk_bytes: int
     note: str
     steering: list[dict[str, Any]] = field(default_factory=list)
+
+    @cached_property
+    def validations(self) -> list[dict[str, Any]]:
+        """The evaluations that compare with those of another run, in their order."""
+        return [event for event in self.evaluations if is_judged(event)]
 
 
 def digest(directory: Path) -> RunDigest:
@@ -117,7 +126,6 @@ class _Told:
             return None
         told.rows = values.reshape(-1, _COLUMNS)
         told.clock, told.evaluations, told.steering = kept.clock, kept.evaluations, kept.steering
-        told._best = told._find_best()
         return told
 
     def curve(self) -> LossCurve:
@@ -126,6 +134,8 @@ class _Told:
 
     def take(self, lines: list[bytes], reader: PlacedReader) -> None:
         """Take in the next events, as lines of JSON."""
+        if lines and self._best is None:
+            self._best = self._find_best()
         for is_step, group in groupby(lines, key=_is_step):
             if is_step:
                 self._take_steps(list(group))
@@ -196,7 +206,7 @@ class _Told:
         """Take their blocks from evaluations that are neither the best nor the latest any more, now that one comes."""
         alike = (known for known in reversed(self.evaluations) if known.get("split") == event.get("split"))
         previous = next((known for known in alike if not known.get("whole")), None)
-        if _is_judged(event) and (self._best is None or event["loss"] < self._best["loss"]):
+        if is_judged(event) and (self._best is None or event["loss"] < self._best["loss"]):
             previous_best, self._best = self._best, event
             if previous_best is not None:
                 previous_best.pop("blocks", None)
@@ -204,7 +214,7 @@ class _Told:
             previous.pop("blocks", None)
 
     def _find_best(self) -> dict[str, Any] | None:
-        return min(filter(_is_judged, self.evaluations), key=lambda event: event["loss"], default=None)
+        return min(filter(is_judged, self.evaluations), key=lambda event: event["loss"], default=None)
 
 
 def thinned(rows: Floats) -> Floats:
@@ -222,6 +232,13 @@ def thinned(rows: Floats) -> Floats:
     least = np.lexsort((np.where(known, loss, np.inf), stretch))[begin]
     greatest = np.lexsort((np.where(known, loss, -np.inf), stretch))[end]
     return rows[np.unique(np.concatenate([least, greatest, [0, len(rows) - 1]]))]
+
+
+def is_judged(event: Mapping[str, Any]) -> bool:
+    """Return whether an `eval` event is one of the row that compares: on the fixed part of the validation split."""
+    # Asked of thousands of events: the type itself is quicker to compare, and leaves out True and False.
+    told = type(event.get("step")) in _NUMBERS and type(event.get("loss")) in _NUMBERS
+    return told and event.get("split") == "validation" and not event.get("whole")
 
 
 def _read(directory: Path) -> _Told:
@@ -256,13 +273,6 @@ def _read(directory: Path) -> _Told:
             ),
         )
     return told
-
-
-def _is_judged(event: dict[str, Any]) -> bool:
-    """Whether an evaluation is one of the row of which the best counts."""
-    # The type itself is quicker to compare, and leaves out True and False.
-    told = type(event.get("loss")) in (int, float)
-    return told and event.get("split") == "validation" and not event.get("whole")
 
 
 def _is_step(line: bytes) -> bool:

@@ -6,9 +6,9 @@ curve.validation_at(1e6)        # the validation loss when about a million token
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,6 @@ Axis = Literal["step", "tokens", "time"]
 AXES: tuple[Axis, ...] = ("step", "tokens", "time")
 # An evaluation tells of places that are no further from it than this share of their own distance from the start.
 NEAR = 0.02
-_NUMBERS = (int, float)
 Floats = NDArray[np.float64]
 
 
@@ -65,7 +64,7 @@ def curve_of(digest: RunDigest, axis: Axis) -> RunCurve:
     x = places_of(digest.curves, axis)
     known = np.isfinite(x)
     steps, x, loss = digest.curves.step[known], x[known], digest.curves.loss[known]
-    told = [event for event in digest.evaluations if is_validation(event)]
+    told = digest.validations
     val_steps = np.array([event["step"] for event in told], dtype=np.float64)
     # An evaluation tells neither the time nor the tokens of the training: they are those of its step.
     val_x = val_steps if axis == "step" else np.interp(val_steps, steps, x, left=0.0) if len(steps) else val_steps * 0
@@ -80,13 +79,6 @@ def places_of(curves: LossCurve, axis: Axis) -> Floats:
     x = np.asarray({"step": curves.step, "tokens": curves.tokens, "time": curves.seconds}[axis], dtype=np.float64)
     # A clock that was set back must not fold the curve.
     return np.where(np.isfinite(x), np.fmax.accumulate(x), np.nan) if len(x) else x
-
-
-def is_validation(event: Mapping[str, Any]) -> bool:
-    """Return whether an `eval` event is one of the row that compares: on the fixed part of the validation split."""
-    # Asked of thousands of events: the type itself is quicker to compare, and leaves out True and False.
-    told = type(event.get("step")) in _NUMBERS and type(event.get("loss")) in _NUMBERS
-    return told and event.get("split") == "validation" and not event.get("whole")
 
 
 def shared_places(curves: Sequence[RunCurve], count: int = 8) -> list[float]:

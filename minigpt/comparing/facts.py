@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import tomli
 
-from minigpt.comparing.curves import is_validation
 from minigpt.comparing.noise import standard_error
 from minigpt.config import Config
+from minigpt.digest import is_judged
 from minigpt.errors import UserError
 from minigpt.events import EVENTS, EventReader
 from minigpt.presets import read_file
@@ -78,8 +78,8 @@ def facts_of(workspace: Workspace, known: RunDigest, config: Config | None) -> R
     """Return what a comparison tells of one run."""
     summary, directory = known.summary, workspace.checkpoints / known.summary.run
     start = first_start(directory)
-    told = [event for event in known.evaluations if is_validation(event)]
-    wholes = [event for event in known.evaluations if event.get("whole") and is_validation({**event, "whole": False})]
+    told = known.validations
+    wholes = [event for event in known.evaluations if event.get("whole") and is_judged({**event, "whole": False})]
     best = min(told, key=lambda event: event["loss"], default=None)
     return RunFacts(
         run=summary.run,
@@ -140,7 +140,9 @@ def first_start(directory: Path) -> dict[str, Any]:
     """Return a run's first `start` event; nothing where its beginning cannot be read."""
     try:
         with EventReader(directory / EVENTS) as reader:
-            return next((event for event in reader.poll(_HEAD_BYTES) if event.get("type") == "start"), {})
+            # Line by line: it is among the first, and what follows is long.
+            events = (event for line in reader.poll_lines(_HEAD_BYTES) for event in reader.decode([line]))
+            return next((event for event in events if event.get("type") == "start"), {})
     except OSError:
         return {}
 
