@@ -149,6 +149,13 @@ def test_a_row_that_is_too_long_is_passed_over(tmp_path: Path, name: str) -> Non
     assert (passed.count, "longer than 1,000 characters" in passed.examples[0]) == (1, True)
 
 
+@pytest.mark.parametrize("name", ["sto\0ry", 'the "story"', "a\\b", "a\nb", "é", "\ud800"])
+def test_a_field_may_have_any_name(tmp_path: Path, name: str) -> None:
+    file = write(tmp_path / "rows.jsonl", json.dumps({name: "Once."}) + "\n")
+    reading = Reading("field", name) if name != "\ud800" else AUTO
+    assert texts(file, reading) == ["Once."]
+
+
 def test_a_field_of_csv_that_is_too_long_is_passed_over(tmp_path: Path) -> None:
     rows = [{"id": 1, "story": "one"}, {"id": 2, "story": "many\nlines" * 500}]
     found, passed = passed_over(write(tmp_path / "a.csv", as_csv(rows)), STORY, Limits(field=1000))

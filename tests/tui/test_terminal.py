@@ -65,7 +65,7 @@ class Terminal:
             settings = {"TERM": "xterm-256color", "XDG_CONFIG_HOME": str(workspace / ".config"), "OMP_NUM_THREADS": "1"}
             os.environ.update(settings, MINIGPT_WORKSPACE=str(workspace), **env)
             os.execv(sys.executable, [sys.executable, *program, *arguments])
-        fcntl.ioctl(self.descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
+        self.resize(30, 100)
 
     def __enter__(self) -> Terminal:
         return self
@@ -88,6 +88,10 @@ class Terminal:
                 self.output += os.read(self.descriptor, 65536)
             except OSError:  # the other end is gone
                 return
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Give the terminal another size."""
+        fcntl.ioctl(self.descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
     @property
     def text(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -24,6 +25,7 @@ NumberedRows = Iterator[tuple[int, Row]]
 _Outermost = list[msgspec.Raw] | dict[str, msgspec.Raw] | str | float | bool | None
 
 _SHOWN_CHARACTERS = 100
+_PLAIN_NAME = re.compile(r'[^\x00-\x1f"\\\ud800-\udfff]+')
 
 
 def row_decoder(field: str, chats: bool) -> Decoder:
@@ -32,7 +34,8 @@ def row_decoder(field: str, chats: bool) -> Decoder:
     Rows that have text (or `chats`) in `field`, plain and simple, are read ten times as fast, without their other
     fields.
     """
-    if not field:
+    # Whoever wrote such a name, msgspec does not decode by it.
+    if not field or not _PLAIN_NAME.fullmatch(field):
         return _any_row
     wanted = tuple[Message, ...] if chats else str
     simple = msgspec.json.Decoder(msgspec.defstruct("OneField", [("value", wanted, msgspec.field(name=field))]))
