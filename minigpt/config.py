@@ -421,6 +421,17 @@ class TrainingSettings(Section, frozen=True, kw_only=True):
             too_high="one odd batch can throw the model off",
         ),
     ] = 1.0
+    max_rollbacks: Annotated[
+        int,
+        Setting(
+            "How often a run may go back to its last good checkpoint, and on with half the learning rate, when its "
+            "numbers have gone bad; 0: it ends instead.",
+            possible=(0, 1000),
+            usual=(1, 10),
+            off=0,
+            too_high="a rate far too high is found late",
+        ),
+    ] = 3
     target_loss: Annotated[
         float | None,
         Setting("Stop as soon as the validation loss is this low.", possible=(0, 100), unit="nats", auto="never"),

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from minigpt.errors import UserError
+from minigpt.host import host_memory
 
 if TYPE_CHECKING:
     import torch
@@ -51,7 +52,10 @@ PEAK_FLOPS = {
 
 @dataclass(frozen=True)
 class Device:
-    """Where a run computes: `kind` is cpu, cuda or mps, `precision` a torch dtype's name, memory in bytes."""
+    """Where a run computes: `kind` is cpu, cuda or mps, `precision` a torch dtype's name.
+
+    `memory` is what there is of it in all, in bytes: of the host's, what a container or a scheduler lets us have.
+    """
 
     kind: str
     name: str
@@ -84,7 +88,7 @@ def choose(kind: str = "auto", precision: str = "auto", threads: int | None = No
     if kind == "cuda":
         properties = torch.cuda.get_device_properties(0)
         return Device(kind, properties.name, precision, properties.total_memory, threads or cpu_threads())
-    return Device(kind, processor_name(), precision, psutil.virtual_memory().total, threads or cpu_threads())
+    return Device(kind, processor_name(), precision, host_memory()[1], threads or cpu_threads())
 
 
 def fast_bfloat16(kind: str) -> bool:

@@ -31,7 +31,7 @@ MAX_EVALUATIONS = 2000
 MAX_STEERING = 1000
 KEPT = ".digest-curves"
 # To be raised with every change of what is kept, or of how it is made from the events.
-KEPT_VERSION = 2
+KEPT_VERSION = 3
 # Thinned out when this many rows have come together, so that not every read costs a thinning.
 _GATHERED_ROWS = 8 * MAX_ROWS
 

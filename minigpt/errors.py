@@ -26,3 +26,15 @@ def printable(text: str, single_line: bool = False) -> str:
     text = _UNSAFE.sub(lambda match: match.group().encode("unicode_escape").decode(), text)
     # Lone surrogates (undecodable file names) would make print() raise.
     return text.encode("utf-8", "backslashreplace").decode()
+
+
+def one_line(name: object) -> str:
+    """Return a name or a path as it may stand in a sentence: whatever is in it, it makes no line of its own."""
+    return printable(str(name), single_line=True)
+
+
+def safe_json(text: str) -> str:
+    """Return JSON as a terminal may see it: what JSON leaves as it is and a terminal obeys is written \\u.., which is
+    the same to whoever reads it.
+    """
+    return _UNSAFE.sub(lambda match: f"\\u{ord(match.group()):04x}", text)

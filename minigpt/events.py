@@ -12,10 +12,13 @@ while True:
 
 from __future__ import annotations
 
+import errno
 import io
 import os
+import stat
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +37,10 @@ _SAMPLE_BYTES = 1024
 
 # How EventWriter begins a step event; lets a reader skip most of a long history without decoding it.
 STEP = b'{"type":"step",'
+# What can be guessed from its neighbours, and so is given up first, in this order.
+_SPARE = ((b'{"type":"device",', b'{"type":"phase",'), (STEP,))
+# The drive was away: what was opened before that is of no more use.
+_GONE = (errno.ESTALE, errno.EIO, errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.EBADF)
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder()
@@ -71,17 +78,20 @@ class EventWriter:
 
     A full disk loses nothing at first: events stay in memory and are tried again at every flush. `error` is the
     trouble of the last flush or None, `unwritten` how many events it left waiting, `dropped` how many had to be
-    given up because too many waited (old steps first). Not to be called from a signal handler.
+    given up because too many waited (old readings first, then old steps). A file that somebody removes
+    meanwhile is made again, with all that was in it. Not to be called from a signal handler.
     """
 
     def __init__(self, path: str | Path) -> None:
         """Open or create the file; raises OSError where that is impossible."""
+        self._path = Path(path)
         self.error: OSError | None = None
         self.dropped = 0
         self._pending: list[bytes] = []
         self._last_flush = time.monotonic()
         self._lock = threading.Lock()
-        self._descriptor: int | None = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
+        self._descriptor: int | None = _open_to_append(self._path)
+        self._folder, self._displaced = self._path.parent.stat(), False
         # Whether the next write must first end a line that somebody, perhaps we, could not finish.
         self._inside_line = ends_inside_line(self._descriptor)
         self.flush()
@@ -116,6 +126,8 @@ class EventWriter:
     def _flush(self) -> None:
         assert self._descriptor is not None, "write after close"
         self._last_flush = time.monotonic()
+        self._open_again_if_gone()
+        self._stay_at_path()
         lead = b"\n" if self._inside_line else b""
         written, self.error = _write_all(self._descriptor, lead + b"".join(self._pending))
         if self.error is None:
@@ -123,7 +135,47 @@ class EventWriter:
             self._inside_line = False
         elif written >= len(lead):
             self._forget_written(written - len(lead))
+        if self._displaced and self.error is None:
+            self.error = OSError(errno.ENOENT, "another folder has taken the place of the run's")
         self._make_room()
+
+    def _open_again_if_gone(self) -> None:
+        assert self._descriptor is not None
+        if self.error is None or self.error.errno not in _GONE:
+            return
+        try:
+            folder = self._path.parent.stat()
+            descriptor = _open_to_append(self._path, 0)
+        except OSError:
+            return
+        with suppress(OSError):
+            os.close(self._descriptor)
+        self._descriptor, self._inside_line = descriptor, ends_inside_line(descriptor)
+        self._folder = folder
+
+    def _stay_at_path(self) -> None:
+        """Write where readers look: a file that was removed comes back with all its events, in another we go on."""
+        assert self._descriptor is not None
+        self._displaced = False
+        try:
+            if not os.path.samestat(self._path.parent.stat(), self._folder):
+                self._displaced = True  # another folder has taken the place of ours, maybe another run's
+                return
+            if os.path.samestat(self._path.stat(), os.fstat(self._descriptor)):
+                return
+        except FileNotFoundError:
+            if not self._path.parent.is_dir():
+                return  # the folder has another name now, or is gone: its file goes with it
+            with suppress(OSError):
+                _restore(self._descriptor, self._path)
+        except OSError:
+            return
+        try:
+            descriptor = _open_to_append(self._path, 0)
+        except OSError:
+            return
+        os.close(self._descriptor)
+        self._descriptor, self._inside_line = descriptor, ends_inside_line(descriptor)
 
     def _forget_written(self, written: int) -> None:
         """Drop the events wholly within the first `written` bytes, and note where in a line the last write stopped."""
@@ -141,20 +193,54 @@ class EventWriter:
         if sum(map(len, self._pending)) <= MAX_PENDING_BYTES:
             return
         waiting = len(self._pending)
-        recent = self._pending[waiting // 2 :]
-        # A checkpoint or an evaluation cannot be guessed from its neighbours; a step can.
-        older = [line for line in self._pending[: waiting // 2] if not line.startswith(STEP)]
-        kept = older + recent
-        size = sum(map(len, kept))
+        older, recent = self._pending[: waiting // 2], self._pending[waiting // 2 :]
+        for spare in _SPARE:
+            older = [line for line in older if not line.startswith(spare)]
+            kept = older + recent
+            size = sum(map(len, kept))
+            if size <= MAX_PENDING_BYTES:
+                break
         while size > MAX_PENDING_BYTES:
             size -= len(kept.pop(0))
         self._pending = kept
         self.dropped += waiting - len(kept)
 
 
+def _open_to_append(path: Path, create: int = os.O_CREAT) -> int:
+    # A pipe that nobody reads is not waited for.
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_NONBLOCK | create, 0o666)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise _no_file(path)
+    return descriptor
+
+
+def _restore(descriptor: int, path: Path) -> None:
+    """Give a file that was removed while it was open its name again, by a copy; raises OSError."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
+    try:
+        with beside.open("xb") as copy:
+            position = 0
+            while chunk := os.pread(descriptor, READ_BYTES, position):
+                copy.write(chunk)
+                position += len(chunk)
+        try:
+            os.link(beside, path)
+        except FileExistsError:  # another writer was quicker
+            return
+        except OSError:  # a file system without hard links
+            beside.rename(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _no_file(path: Path) -> OSError:
+    return OSError(errno.EINVAL, "it is no file", str(path))
+
+
 def sample_lines(path: Path, count: int) -> list[bytes]:
     """Return `count` whole lines at about equal distances over a long file, in order; raises OSError."""
-    with path.open("rb", buffering=0) as file:
+    with open_file(path) as file:
         size = os.fstat(file.fileno()).st_size
         found: list[bytes] = []
         for index in range(count):
@@ -279,7 +365,16 @@ class EventReader:
                 self.restarts += 1
         if self._file is None and found is not None:
             try:
-                self._file = io.FileIO(self._path, "r")
+                self._file = open_file(self._path)
             except FileNotFoundError:
                 return None
         return self._file
+
+
+def open_file(path: Path) -> io.FileIO:
+    """Open a file to read; raises OSError, for a pipe or a device too, which might keep us waiting for ever."""
+    file = io.FileIO(path, "r", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise _no_file(path)
+    return file

@@ -77,6 +77,7 @@ class RunHistory:
         self.memory: list[tuple[int, float, float]] = []  # (step, Unix seconds, bytes in use on the device)
         self._readings, self._stride = 0, 1
         self.start: dict[str, Any] = {}
+        self.sessions: list[tuple[float, float]] = []  # (Unix seconds of its start, seconds at work before it) of each
         self._scales: list[tuple[int, float]] = []  # (step, lr_scale) of each change
 
     @property
@@ -166,6 +167,10 @@ class RunHistory:
         self.start = event
         resumed = event.get("resumed_from")
         last = resumed if isinstance(resumed, int) else 0
+        when = event.get("time")
+        if isinstance(when, (int, float)) and 0 <= when < _LAST_TIME:
+            earlier = self.sessions if last else []
+            self.sessions = [*earlier, (float(when), self.summary.seconds)][-MAX_READINGS:]
         self._scales = [change for change in self._scales if change[0] <= last] if last else []
         self.curves.discard_after(last)
         self.memory = [reading for reading in self.memory if reading[0] <= last] if last else []
@@ -214,10 +219,7 @@ class RunHistory:
         self.logged += 1
 
     def _tell(self, event: dict[str, Any]) -> None:
-        try:
-            line = narrate(event, pointer=False)
-        except (TypeError, ValueError, OverflowError):  # fields of a shape that no trainer of ours writes
-            return
+        line = narrate(event, pointer=False)
         if line is not None:
             when = event.get("time")
             told = isinstance(when, (int, float)) and 0 <= when < _LAST_TIME

@@ -7,9 +7,11 @@ is_running(directory)
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import socket
+import stat
 import time
 import weakref
 from pathlib import Path
@@ -17,7 +19,8 @@ from pathlib import Path
 import msgspec
 import psutil
 
-from minigpt.errors import UserError
+from minigpt.errors import UserError, printable
+from minigpt.events import open_file
 
 LOCK = "run.lock"
 
@@ -26,6 +29,7 @@ _LOCK_ATTEMPTS = 200
 _LOCK_PAUSE_SECONDS = 0.005
 # Start times come from the boot time and clock ticks: the same process is never this far from itself.
 _START_TOLERANCE_SECONDS = 2.0
+_SIGNATURE_BYTES = 4096
 
 
 class Owner(msgspec.Struct, frozen=True):
@@ -39,12 +43,14 @@ class Owner(msgspec.Struct, frozen=True):
 class RunLock:
     """The lock that a process holds on a run's directory while it works there.
 
-    The kernel lets go of it when the process ends, in whatever way. Forked children do not keep it.
+    The kernel lets go of it when the process ends, in whatever way. Forked children do not keep it. The directory
+    itself is locked too, where that can be: who removes or replaces the file does not let a second process in.
     """
 
     def __init__(self, directory: Path) -> None:
         self._path = directory / LOCK
         self._descriptor: int | None = None
+        self._folder: int | None = None
 
     def __enter__(self) -> RunLock:
         """Raises UserError when another process works in the directory."""
@@ -63,12 +69,12 @@ class RunLock:
     def acquire(self) -> bool:
         """Take the lock and note in it who we are; return False when another process has it.
 
-        Raises UserError on a file system that cannot lock.
+        Raises UserError on a file system that cannot lock, OSError where the file cannot be made.
         """
         assert self._descriptor is None, "already held"
         for _ in range(_LOCK_ATTEMPTS):
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
-            if self._try_lock(descriptor):
+            descriptor = self._open()
+            if self._try_lock(descriptor) and self._try_lock_folder():
                 self._descriptor = descriptor
                 _held.add(self)
                 self._sign()
@@ -83,9 +89,49 @@ class RunLock:
         """Let go of the lock, if held. The file stays: to remove it would race with whoever takes it next."""
         if self._descriptor is not None:
             _held.discard(self)
+            # Said, and not left to the closing: a child on its way to another program may have a copy.
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
-            os.close(self._descriptor)
-            self._descriptor = None
+            if self._folder is not None:
+                fcntl.flock(self._folder, fcntl.LOCK_UN)
+            self._close()
+
+    def _close(self) -> None:
+        for descriptor in (self._descriptor, self._folder):
+            if descriptor is not None:
+                os.close(descriptor)
+        self._descriptor = self._folder = None
+
+    def _open(self) -> int:
+        try:
+            # Not through a link: what we write into the file would destroy another.
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.EISDIR):
+                raise self._no_file() from error
+            raise
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise self._no_file()
+        return descriptor
+
+    def _no_file(self) -> UserError:
+        return UserError(
+            f"Cannot lock {printable(str(self._path))}, for it is no file: remove what somebody has put there."
+        )
+
+    def _try_lock_folder(self) -> bool:
+        try:
+            descriptor = os.open(self._path.parent, os.O_RDONLY)
+        except OSError:  # not ours to read: the file's lock has to do
+            return True
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(descriptor)
+            # Some file systems lock files alone.
+            return not isinstance(error, BlockingIOError)
+        self._folder = descriptor
+        return True
 
     def _try_lock(self, descriptor: int) -> bool:
         try:
@@ -97,7 +143,8 @@ class RunLock:
         except OSError as error:
             os.close(descriptor)
             raise UserError(
-                f"Cannot lock {self._path} ({error.strerror}): put the workspace on a local disk with --workspace DIR."
+                f"Cannot lock {printable(str(self._path))} ({error.strerror}): put the workspace on a local disk with "
+                "--workspace DIR."
             ) from error
 
     def _sign(self) -> None:
@@ -117,10 +164,8 @@ _held: weakref.WeakSet[RunLock] = weakref.WeakSet()
 def _let_go_after_fork() -> None:
     """Close the locks inherited from the parent: a child that outlives it would keep the run "running"."""
     for lock in list(_held):
-        if lock._descriptor is not None:
-            # Not unlocked: that would unlock the parent's, which is the same open file.
-            os.close(lock._descriptor)
-            lock._descriptor = None
+        # Not unlocked: that would unlock the parent's, which is the same open file.
+        lock._close()
     _held.clear()
 
 
@@ -128,10 +173,20 @@ os.register_at_fork(after_in_child=_let_go_after_fork)
 
 
 def is_running(directory: Path) -> bool:
-    """Return whether a process holds the directory's lock. Needs no right to write there."""
+    """Return whether a process holds the directory's lock. Needs no right to write there.
+
+    Raises OSError only where this process has too many files open to ask.
+    """
+    return _is_locked(directory / LOCK) or _is_locked(directory)
+
+
+def _is_locked(path: Path) -> bool:
     try:
-        descriptor = os.open(directory / LOCK, os.O_RDONLY)
-    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        # Whatever has been put there: a pipe is not waited for.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise
         return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -149,7 +204,8 @@ def owner(directory: Path) -> Owner | None:
     if not is_running(directory):
         return None
     try:
-        found = msgspec.json.decode((directory / LOCK).read_bytes(), type=Owner)
+        with open_file(directory / LOCK) as file:
+            found = msgspec.json.decode(file.read(_SIGNATURE_BYTES) or b"", type=Owner)
         started = psutil.Process(found.pid).create_time()
     except (OSError, msgspec.DecodeError, UnicodeDecodeError, ValueError, psutil.Error):
         return None

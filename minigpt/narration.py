@@ -13,8 +13,16 @@ from minigpt.notices import NOTICES, cure_of
 def narrate(event: Mapping[str, Any], log_every: int = 1, pointer: bool = True) -> str | None:
     """Return one line for people, safe for a terminal, or None for events that only machines need.
 
-    Of `step` events, one in `log_every` is told. With a `pointer`, warnings end with the command that explains them.
+    Of `step` events, one in `log_every` is told; what no trainer of ours would write, not at all. With a `pointer`,
+    warnings end with the command that explains them.
     """
+    try:
+        return _told(event, log_every, pointer)
+    except (TypeError, ValueError, OverflowError):  # fields of a shape that no trainer of ours writes
+        return None
+
+
+def _told(event: Mapping[str, Any], log_every: int, pointer: bool) -> str | None:
     teller = _TELLERS.get(str(event.get("type")))
     if teller is None:
         return None
@@ -27,8 +35,11 @@ def narrate(event: Mapping[str, Any], log_every: int = 1, pointer: bool = True) 
 
 
 def clock(event: Mapping[str, Any]) -> str:
-    """Return the event's time of day, HH:MM:SS."""
-    return time.strftime("%H:%M:%S", time.localtime(float(event.get("time") or 0)))
+    """Return the event's time of day, HH:MM:SS; dashes where it tells of no such time."""
+    try:
+        return time.strftime("%H:%M:%S", time.localtime(float(event.get("time") or 0)))
+    except (TypeError, ValueError, OverflowError, OSError):
+        return "--:--:--"
 
 
 def duration(seconds: float) -> str:
@@ -62,6 +73,8 @@ def number(value: Any, digits: int = 3) -> str:
 def _start(event: Mapping[str, Any]) -> str:
     resumed = event.get("resumed_from")
     begin = "start" if resumed is None else f"resume after step {resumed:,}"
+    if (left := event.get("rolled_back_from")) is not None:
+        begin = f"back from step {left:,} to step {resumed or 0:,}"
     return (
         f"{begin}: {event.get('parameters', 0):,} parameters, {event.get('device')}, "
         f"{event.get('planned_steps', 0):,} steps = {event.get('planned_epochs', 0):.3g} epochs = "

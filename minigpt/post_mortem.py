@@ -2,7 +2,8 @@
 
     why(directory, summary)     # None for a run that lives, or that said itself how it ended
 
-A process that the system ends by signal 9 can tell nobody. Its events can: what the memory was like a moment before.
+A process that the system ends by signal 9 can tell nobody. Its events can: what the memory was like a moment before,
+and how many processes the kernel had ended for want of it, which is compared with how many it has ended now.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import psutil
 
 from minigpt.errors import printable
 from minigpt.events import EVENTS, EventReader
+from minigpt.host import ended_since
 from minigpt.narration import clock, duration, size
 from minigpt.summary import RunSummary
 
@@ -44,16 +46,30 @@ def why(directory: Path, summary: RunSummary) -> str | None:
         go_on = "nothing was saved yet, so start it again"
     if psutil.boot_time() > last:
         return f"{begin}: the machine was switched off or restarted; {go_on}."
-    memory = _memory(told, last)
+    memory, killed = _memory(told, last), _ended_since(events)
+    less = (
+        "Close other programs, or add a smaller --micro-batch-size, which gives the same result in less memory; "
+        f"{go_on}."
+    )
+    if memory is not None and killed is not False:
+        known = ", as it has ended at least one process since" if killed else ""
+        return f"{begin}, and {memory}: most probably the system ended it to get memory back (signal 9){known}. {less}"
     if memory is not None:
         return (
-            f"{begin}, and {memory}: most probably the system ended it to get memory back (signal 9). Close other "
-            f"programs, or add a smaller --micro-batch-size, which gives the same result in less memory; {go_on}."
+            f"{begin}, and {memory}; but the kernel has ended no process for want of memory since, so it was a kill -9 "
+            f"by somebody, or by a guard such as systemd-oomd. {less}"
+        )
+    if killed:
+        before = "memory was not short at its last reading, but since then" if told else "since it began"
+        return (
+            f"{begin}; {before} the kernel has ended a process to get memory back (signal 9): most probably this one, "
+            f"having grown quickly. {less}"
         )
     free = told[-1]["host"].get("disk_free") if told else None
     if free is not None and _is_number(free, _MOST_BYTES) and free < _NO_DISK:
         return f"{begin}, and the disk was full: make room first. Then {go_on}."
-    return f"{begin}, as by kill -9 or a loss of power; memory was not short; {go_on}."
+    short = "memory was not short" if told else "too soon to have told how much memory was left"
+    return f"{begin}, as by kill -9 or a loss of power; {short}; {go_on}."
 
 
 def _is_number(value: Any, most: int) -> bool:
@@ -89,4 +105,14 @@ def _memory(told: list[dict[str, Any]], last: float) -> str | None:
         return None
     ago = max(0.0, last - event["time"])
     before = f" {duration(ago)} before" if round(ago) else ""
-    return f"{size(used)} of the machine's {size(total)} of memory were in use{before}"
+    return f"{size(used)} of the {size(total)} of memory that it could have were in use{before}"
+
+
+def _ended_since(events: list[dict[str, Any]]) -> bool | None:
+    """Return whether the kernel has ended processes for want of memory since the last reading, or the start."""
+    counts = [
+        (event["host"] if isinstance(event.get("host"), dict) else event).get("oom_kills")
+        for event in events
+        if event.get("type") in ("start", "device")
+    ]
+    return ended_since(next((count for count in reversed(counts) if count is not None), None))

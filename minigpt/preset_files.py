@@ -9,7 +9,6 @@ for difference in diff(load_preset("tiny", workspace), read_file(path)):
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterable, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,9 +18,9 @@ from tomlkit.exceptions import TOMLKitError
 from tomlkit.items import Table
 
 from minigpt.config import Config, settings
-from minigpt.errors import UserError
-from minigpt.presets import nearest, parse, preset_paths, read_file, to_mapping, with_values
-from minigpt.workspace import Workspace, checked_name
+from minigpt.errors import UserError, one_line
+from minigpt.presets import MAX_FILE_BYTES, nearest, parse, preset_paths, read_file, to_mapping, with_values
+from minigpt.workspace import Workspace, checked_name, new_file
 
 # How a file says that a setting is left to be chosen.
 LEFT_OUT = "auto"
@@ -95,8 +94,8 @@ def save_values(path: Path, changes: Mapping[str, Any]) -> Config:
     """Change settings in a preset's file and return what it then says; comments stay, and the file is never half
     written. Raises UserError, ConfigError among them, with the file as it was.
     """
-    text = edited(_read(path), changes, str(path))
-    config = parse(text, str(path))
+    text = edited(_read(path), changes, one_line(path))
+    config = parse(text, one_line(path))
     _write(path, text)
     return config
 
@@ -110,8 +109,8 @@ def duplicate(
     paths = preset_paths(workspace)
     if source not in paths:
         hint = nearest(source, list(paths))
-        raise UserError(f"There is no preset {source!r}.{hint} Presets are: {', '.join(sorted(paths))}.")
-    text = edited(_read(paths[source]), changes or {}, str(paths[source]), asked or name)
+        raise UserError(f"There is no preset {source!r}.{hint} Presets are: {one_line(', '.join(sorted(paths)))}.")
+    text = edited(_read(paths[source]), changes or {}, one_line(paths[source]), asked or name)
     return create(
         name, text, workspace, f"{name}: {source} with changes of your own.", f"What follows was said of {source}."
     )
@@ -123,7 +122,7 @@ def create(name: str, text: str, workspace: Workspace, *comments: str) -> Path:
     Raises UserError where the name is taken or the text is no configuration.
     """
     path = own_path(name, workspace)
-    parse(text, str(path))
+    parse(text, one_line(path))
     _write(path, "".join(f"# {line}\n#\n" for line in comments) + text)
     return path
 
@@ -155,7 +154,7 @@ def delete_preset(path: Path) -> None:
     try:
         path.unlink()
     except OSError as error:
-        raise UserError(f"Cannot delete {path}: {error.strerror}.") from error
+        raise UserError(f"Cannot delete {one_line(path)}: {error.strerror}.") from error
 
 
 def configuration_of(name: str, workspace: Workspace) -> Config:
@@ -170,7 +169,8 @@ def configuration_of(name: str, workspace: Workspace) -> Config:
     if Path(name).name == name and run.is_file():
         return read_file(run)
     hint = nearest(name, list(paths))
-    raise UserError(f"There is no preset, run or file {name!r}.{hint} Presets are: {', '.join(sorted(paths))}.")
+    named = one_line(", ".join(sorted(paths)))
+    raise UserError(f"There is no preset, run or file {name!r}.{hint} Presets are: {named}.")
 
 
 def text_of(config: Config) -> str:
@@ -187,10 +187,13 @@ def text_of(config: Config) -> str:
 def _read(path: Path) -> str:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            return file.read()
+            text = file.read(MAX_FILE_BYTES + 1)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise UserError(f"Cannot read the preset {path}: {reason}.") from error
+        raise UserError(f"Cannot read the preset {one_line(path)}: {reason}.") from error
+    if len(text) > MAX_FILE_BYTES:
+        raise UserError(f"{one_line(path)} is too large for a preset: settings take a few kilobytes.")
+    return text
 
 
 def _write(path: Path, text: str) -> None:
@@ -200,16 +203,17 @@ def _write(path: Path, text: str) -> None:
         # What a link points to is replaced, not the link.
         target = path.resolve()
         target.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{path.stem}-", suffix=".tmp")
+        descriptor, temporary = new_file(target.parent, f".{path.stem}-", ".tmp")
         with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
             file.write(text)
             file.flush()
+            if target.exists():
+                os.fchmod(file.fileno(), target.stat().st_mode & 0o777)
             os.fsync(file.fileno())
-        Path(temporary).chmod(target.stat().st_mode & 0o777 if target.exists() else 0o644)
-        Path(temporary).replace(target)
+        temporary.replace(target)
     except OSError as error:
         if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
         raise UserError(
-            f"Cannot write {path} ({error.strerror}): is the folder yours, and the disk not full?"
+            f"Cannot write {one_line(path)} ({error.strerror}): is the folder yours, and the disk not full?"
         ) from error

@@ -17,10 +17,11 @@ import tomli
 import tomlkit
 
 from minigpt.config import Config, ModelSettings, SettingItem, settings
-from minigpt.errors import UserError
+from minigpt.errors import UserError, one_line
 from minigpt.workspace import Workspace, builtin_presets
 
 MAX_FILE_BYTES = 1_000_000
+_SUMMARY_CHARACTERS = 4096
 
 
 # What is trained where nobody chose.
@@ -220,12 +221,12 @@ def read_file(path: Path) -> Config:
     """Read a TOML or JSON configuration; raises UserError when it cannot be read or used."""
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
-            raise UserError(f"{path} is too large for a configuration: settings take a few kilobytes.")
+            raise UserError(f"{one_line(path)} is too large for a configuration: settings take a few kilobytes.")
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise UserError(f"Cannot read the configuration {path}: {reason}.") from error
-    return parse(text, str(path), json_format=path.suffix.lower() == ".json")
+        raise UserError(f"Cannot read the configuration {one_line(path)}: {reason}.") from error
+    return parse(text, one_line(path), json_format=path.suffix.lower() == ".json")
 
 
 def parse(text: str, where: str, json_format: bool = False) -> Config:
@@ -285,14 +286,15 @@ def load_preset(name: str, workspace: Workspace) -> Config:
     paths = preset_paths(workspace)
     if name not in paths:
         hint = nearest(name, list(paths))
-        raise UserError(f"There is no preset {name!r}.{hint} Presets are: {', '.join(sorted(paths))}.")
+        raise UserError(f"There is no preset {name!r}.{hint} Presets are: {one_line(', '.join(sorted(paths)))}.")
     return read_file(paths[name])
 
 
 def preset_summary(path: Path) -> str:
     """Return the first comment line of a preset: what it is for, in a sentence."""
     try:
-        first = path.read_text(encoding="utf-8-sig", errors="replace").lstrip().partition("\n")[0]
+        with path.open(encoding="utf-8-sig", errors="replace") as file:
+            first = file.read(_SUMMARY_CHARACTERS).lstrip().partition("\n")[0]
     except OSError:
         return ""
     return first.lstrip("# ").strip() if first.startswith("#") else ""

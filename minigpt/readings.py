@@ -17,9 +17,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import msgspec
 import psutil
 
 from minigpt.device import as_text, open_nvml
+from minigpt.host import cpu_temperature, oom_kills, processor_load, tightest_memory
 
 # In the order of nvml.h; several bits may say the same to a person.
 THROTTLE_REASONS = {
@@ -31,13 +33,6 @@ THROTTLE_REASONS = {
     0x040: "thermal",
     0x080: "power brake",
 }
-# The sensors of AMD, Intel and ARM processors; others (drives, boards) say nothing of the processor.
-CPU_SENSORS = ("coretemp", "k10temp", "zenpower", "cpu_thermal", "soc_thermal")
-CGROUP = Path("/sys/fs/cgroup")
-CGROUP_FILES = (
-    ("memory.max", "memory.current", "inactive_file"),
-    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "total_inactive_file"),
-)
 OF_THE_DEVICE = ("memory_total", "memory_ours", "utilisation", "temperature", "power")
 
 Figures = dict[str, Any]
@@ -234,46 +229,14 @@ def _metal_memory() -> Figures:
     return {} if torch is None else {"memory_ours": torch.mps.driver_allocated_memory()}
 
 
-class _ProcessorLoad:
-    """The share of the processors' time that was used since the last question.
-
-    psutil.cpu_percent remembers by thread and answers each thread's first question with 0.
-    """
-
-    def __init__(self) -> None:
-        self.last = self._seconds()
-
-    @staticmethod
-    def _seconds() -> tuple[float, float]:
-        """Return the seconds in use, and all, of all processors together; zeros where the system hides them."""
-        try:
-            times = psutil.cpu_times()._asdict()
-        except (psutil.Error, OSError):
-            return 0.0, 0.0
-        # A guest's time is in `user` and `nice` already.
-        total = sum(times.values()) - times.get("guest", 0.0) - times.get("guest_nice", 0.0)
-        return total - times["idle"] - times.get("iowait", 0.0), total
-
-    def percent(self) -> float | None:
-        (busy_before, before), (busy, now) = self.last, self._seconds()
-        self.last = busy, now
-        return round(min(100.0, max(0.0, 100 * (busy - busy_before) / (now - before))), 1) if now > before else None
-
-
-_processor_load = _ProcessorLoad()
-
-
 def _host(directory: Path | None, pid: int) -> Figures:
-    memory = psutil.virtual_memory()
-    used, total = memory.total - memory.available, memory.total
-    contained = _container_memory()
-    if contained is not None and contained[1] < total:
-        used, total = contained
+    memory = tightest_memory(pid)
     found = {
-        "cpu_percent": _processor_load.percent(),
-        "cpu_temperature": _cpu_temperature(),
-        "memory_used": used,
-        "memory_total": total,
+        "cpu_percent": processor_load.percent(),
+        "cpu_temperature": cpu_temperature(),
+        "memory_used": memory.used,
+        "memory_total": memory.total,
+        "oom_kills": None if (kills := oom_kills(pid)) is None else msgspec.structs.asdict(kills),
     }
     try:
         found["process_memory"] = psutil.Process(pid).memory_info().rss
@@ -286,46 +249,6 @@ def _host(directory: Path | None, pid: int) -> Figures:
         except OSError:  # unmounted, or not ours to ask
             pass
     return {name: value for name, value in found.items() if value is not None}
-
-
-def host_memory() -> tuple[int, int]:
-    """Return the bytes of the host's memory that this process may still take, and that there are in all.
-
-    In a container it is the container's limit that counts, where it leaves less than the machine does.
-    """
-    memory = psutil.virtual_memory()
-    contained = _container_memory()
-    if contained is None:
-        return int(memory.available), int(memory.total)
-    used, allowed = contained
-    return max(0, min(memory.available, allowed - used)), min(memory.total, allowed)
-
-
-def _container_memory() -> tuple[int, int] | None:
-    """Return the bytes in use and allowed in this control group, version 2 or 1; None where nothing limits it.
-
-    Who takes more is ended by signal 9, however much the machine has left. What the system keeps of files it can give
-    back at once is not in use.
-    """
-    for limit, usage, cache in CGROUP_FILES:
-        try:
-            allowed, used = (int((CGROUP / name).read_text()) for name in (limit, usage))
-            lines = (CGROUP / limit).with_name("memory.stat").read_text().splitlines()
-        except (OSError, ValueError):  # not there, or "max"
-            continue
-        kept = next((int(line.split()[1]) for line in lines if line.startswith(cache + " ")), 0)
-        return max(0, used - kept), allowed
-    return None
-
-
-def _cpu_temperature() -> float | None:
-    sensors = getattr(psutil, "sensors_temperatures", None)
-    try:
-        found: dict[str, list[Any]] = sensors() if sensors else {}
-    except OSError:
-        return None
-    chip: list[Any] = next((found[name] for name in CPU_SENSORS if found.get(name)), [])
-    return max((entry.current for entry in chip if entry.current), default=None)
 
 
 def _disk(path: Path) -> Any:

@@ -20,12 +20,14 @@ from typing import Any
 import psutil
 
 from minigpt.errors import JobFailed, printable
-from minigpt.events import EVENTS, EventReader
+from minigpt.events import EVENTS, EventReader, open_file
 from minigpt.jobs import LOG, is_alive, is_running, launch
 from minigpt.runs import fork_name, new_run_name
 from minigpt.summary import RunSummary
 from minigpt.workspace import Workspace
 
+# What a run may be resumed with: of these settings its result does not depend, but for rounding.
+MEMORY_SETTINGS = frozenset({"training.micro_batch_size", "training.gradient_checkpointing"})
 _TAIL_BYTES = 1 << 16
 _LOG_BYTES, _LOG_LINES = 1 << 16, 5
 _TRACEBACK = "Traceback (most recent call last):"
@@ -39,6 +41,7 @@ class Started:
     pid: int
     since: float
     log_before: int = 0  # bytes of the log that an earlier session wrote
+    events_before: int | None = None  # bytes of events likewise; where it is not known, their times tell
 
     @property
     def alive(self) -> bool:
@@ -66,7 +69,11 @@ class Started:
 
     def _has_begun(self) -> bool:
         try:
-            with EventReader(self.directory / EVENTS, from_end=True, tail_bytes=_TAIL_BYTES) as reader:
+            new = _TAIL_BYTES
+            if self.events_before is not None:
+                size = _size(self.directory / EVENTS)
+                new = min(new, size - self.events_before if size >= self.events_before else size)
+            with EventReader(self.directory / EVENTS, from_end=True, tail_bytes=new) as reader:
                 return any(map(self._tells_of_work, reader.poll()))
         except OSError:
             return False
@@ -75,12 +82,13 @@ class Started:
         # A fast run has left its start far behind by the time it is asked.
         time = event.get("time")
         told = event.get("type") in ("start", "step") or event.get("phase") == "waiting"
-        return told and isinstance(time, (int, float)) and time >= self.since
+        # By their place in the file, for the clock may have been set back meanwhile.
+        return told and (self.events_before is not None or (isinstance(time, (int, float)) and time >= self.since))
 
     def _last_words(self) -> str:
         """Return what the process said of its end; a new run's directory with nothing but these words goes."""
         try:
-            with (self.directory / LOG).open("rb") as file:
+            with open_file(self.directory / LOG) as file:
                 end = file.seek(0, os.SEEK_END)
                 file.seek(max(self.log_before, end - _LOG_BYTES))
                 log = file.read().decode("utf-8", "replace").strip().splitlines()
@@ -102,11 +110,11 @@ def start(workspace: Workspace, run: str, arguments: Sequence[str]) -> Started:
     """Start `minigpt train` with these arguments on the run of that name; raises UserError or OSError."""
     workspace.require_writable()
     directory = workspace.run_directory(run)
-    log_before = _size(directory / LOG)
+    log_before, events_before = _size(directory / LOG), _size(directory / EVENTS)
     since = time.time()
     program = [sys.executable, "-m", "minigpt.cli.main", "train"]
     pid = launch([*program, *arguments, "--quiet", "--workspace", str(workspace.root)], directory)
-    return Started(directory, pid, since, log_before)
+    return Started(directory, pid, since, log_before, events_before)
 
 
 def start_new(workspace: Workspace, preset: str, corpus: str, arguments: Sequence[str] = ()) -> Started:
@@ -116,8 +124,16 @@ def start_new(workspace: Workspace, preset: str, corpus: str, arguments: Sequenc
 
 
 def start_resumed(workspace: Workspace, run: str, arguments: Sequence[str] = ()) -> Started:
-    """Go on with a run."""
+    """Go on with a run from the furthest of its checkpoints."""
     return start(workspace, run, ["--resume", run, *arguments])
+
+
+def start_resumed_from(
+    workspace: Workspace, run: str, checkpoint: str, name: str, arguments: Sequence[str] = ()
+) -> Started:
+    """Go on from an earlier checkpoint of a run, by its file's name, in a new run: what came after it stays."""
+    file = workspace.checkpoints / run / checkpoint
+    return start(workspace, name, ["--resume", str(file), "--run", name, *arguments])
 
 
 def start_forked(workspace: Workspace, run: str, checkpoint: str, arguments: Sequence[str] = ()) -> Started:

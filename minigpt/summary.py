@@ -97,7 +97,7 @@ class RunSummary:
     evaluations: list[dict[str, Any]] = field(default_factory=list)
     # The latest checkpoint event of each file.
     checkpoint_of_path: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
-    seconds_before: float = field(default=0.0, repr=False)  # of the sessions before this one
+    told_at: float | None = field(default=None, repr=False)  # the latest event's time that was counted
     in_session: bool = field(default=False, repr=False)
     # (step, loss) of each validation that beat all before it: what the best becomes when later steps are discarded.
     records: list[tuple[int, float]] = field(default_factory=list, repr=False)
@@ -150,8 +150,11 @@ class RunSummary:
         kind, time = event.get("type"), _number(event, "time")
         # In the queue nobody works; a session before it was killed.
         self.in_session = kind == "start" or (self.in_session and event.get("phase") != "waiting")
-        if self.in_session and self.started is not None and time is not None:
-            self.seconds = self.seconds_before + max(0.0, time - self.started)
+        if self.in_session and time is not None:
+            # Added up from event to event: a clock that is set back takes nothing away of what was counted.
+            if self.told_at is not None and kind != "start":
+                self.seconds += max(0.0, time - self.told_at)
+            self.told_at = time
         if kind == "end":
             self.in_session = False
 
@@ -185,7 +188,7 @@ class RunSummary:
     def _take_origin(self, event: Mapping[str, Any]) -> None:
         """Take what is told once, by the first session, and stays true for those that go on with it."""
         fresh = self.resumed_from is None
-        self.seconds_before = 0.0 if fresh else self.seconds
+        self.seconds = 0.0 if fresh else self.seconds
         self.forked_from = _table(event, "forked_from") or (None if fresh else self.forked_from)
         told = _table(event, "ladder") or {}
         losses = {name: loss for name in told if (loss := _number(told, name)) is not None}

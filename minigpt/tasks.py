@@ -145,7 +145,7 @@ class TaskProcess(Task):
     def _beat(self) -> None:
         """Repeat the phase while nothing is reported, so that silence means trouble."""
         while not self._ended.wait(HEARTBEAT_SECONDS):
-            if time.time() - self._progressed >= HEARTBEAT_SECONDS:
+            if time.monotonic() - self._told >= HEARTBEAT_SECONDS:
                 self._events.write("phase", **self._phase, last_progress=self._progressed)
 
 
@@ -265,7 +265,9 @@ def _forget_old(workspace: Workspace) -> None:
 def _last_words(directory: Path) -> str:
     """Return the end of what a process printed that left no other word."""
     with suppress(OSError):
-        lines = (directory / LOG).read_bytes()[-_LOG_BYTES:].decode("utf-8", "replace").strip().splitlines()
+        with (directory / LOG).open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _LOG_BYTES))
+            lines = file.read(_LOG_BYTES).decode("utf-8", "replace").strip().splitlines()
         if lines:
             return printable(lines[-1])
     return "It ended without a word: it was killed, or the machine went down. Start it again."

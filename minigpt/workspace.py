@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import secrets
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,8 @@ from minigpt.errors import UserError
 
 ENVIRONMENT_VARIABLE = "MINIGPT_WORKSPACE"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+# What file systems say that cannot bring a folder to the disk by itself: some network and FUSE ones.
+_NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ class Workspace:
         """Make the folders for corpora and runs; raises UserError where that is not allowed."""
         for folder in (self.data, self.checkpoints):
             try:
-                folder.mkdir(parents=True, exist_ok=True)
+                make_folder(folder)
                 with tempfile.TemporaryFile(dir=folder):
                     pass
             except OSError as error:
@@ -73,6 +77,39 @@ def checked_name(name: str, what: str) -> str:
             "starting with a letter or digit."
         )
     return name
+
+
+def new_file(folder: Path, prefix: str = "", suffix: str = "") -> tuple[int, Path]:
+    """Make a file of a name that is not taken and return it open: tempfile.mkstemp, but with the user's umask."""
+    while True:
+        path = folder / f"{prefix}{secrets.token_hex(4)}{suffix}"
+        try:
+            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666), path
+        except FileExistsError:
+            continue
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it that are missing, so that none of them is gone after a power loss."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in missing:
+        sync_folder(folder.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Bring to the disk which files a folder has; nothing where its file system cannot do that. Raises OSError."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except PermissionError:  # a folder that one may write in and not look into
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_SYNC:
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def builtin_presets() -> Path:

@@ -180,7 +180,7 @@ def test_what_is_no_command_is_counted_and_passed_over(tmp_path: Path) -> None:
     (tmp_path / COMMANDS).write_text(
         'rubbish\n[]\n{"id":"1","time":1,"by":"x"}\n{"id":2,"time":1,"by":"x","command":"stop"}\n'
         '{"id":"3","time":1,"by":"x","command":"stop","args":[]}\n'
-        '{"id":"4","time":1,"by":"x","command":"pause","new_field":1}\n'
+        '{"id":"4","time":4e9,"by":"x","command":"pause","new_field":1}\n'
     )
     assert [command.id for command in reader.poll()] == ["4"]
     assert reader.skipped == 5

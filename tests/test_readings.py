@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -12,15 +13,18 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import msgspec
 import psutil
 import pynvml
 import pytest
 
-from minigpt.device import Device
+from minigpt.config import TrainingSettings
+from minigpt.device import Device, choose
+from minigpt.host import ended_since, host_memory, oom_kills, tightest_memory
 from minigpt.jobs import EVENTS, EventReader
 from minigpt.planning.fit import cpu_room
-from minigpt.planning.machine import available_memory
-from minigpt.readings import Figures, first_gpu, host_memory, readings
+from minigpt.planning.machine import available_memory, likely_device
+from minigpt.readings import Figures, first_gpu, readings
 from minigpt.training import recorder
 from minigpt.training.recorder import Recorder
 from minigpt.training.session import Session
@@ -295,31 +299,122 @@ def test_without_a_gpu_of_ours_the_processor_counts(nvml: FakeNvml, monkeypatch:
     assert readings()["memory_total"] == psutil.virtual_memory().total
 
 
+class FakeGroups:
+    """What Linux tells of control groups, of either version, as seen from within or from outside a container."""
+
+    def __init__(self, root: Path, version: int, own: str, mounted: str = "/") -> None:
+        self.proc, self.mount, self.version = root / "proc", root / "cgroup", version
+        for folder in (self.proc / str(os.getpid()), self.proc / "self", self.proc / "sys/kernel/random"):
+            folder.mkdir(parents=True)
+        kind = "cgroup2 cgroup2 rw" if version == 2 else "cgroup cgroup rw,memory"
+        mounts = f"22 1 8:1 / / rw - ext4 /dev/root rw\n30 25 0:26 {mounted} {self.mount} rw,relatime - {kind}\n"
+        (self.proc / "self/mountinfo").write_text(mounts)
+        lines = f"0::{own}\n" if version == 2 else f"9:name=systemd:/x\n4:memory:{own}\n0::/\n"
+        (self.proc / str(os.getpid()) / "cgroup").write_text(lines)
+        (self.proc / "sys/kernel/random/boot_id").write_text("0a1b\n")
+        (self.proc / "vmstat").write_text("pgfault 12\noom_kill 3\n")
+
+    def add(self, path: str, limit: int | str, used: int, cache: int, kills: int = 0) -> None:
+        folder = self.mount / path.strip("/")
+        folder.mkdir(parents=True, exist_ok=True)
+        names = ["memory.max", "memory.current", "memory.events"]
+        stat = f"anon 5\nfile {9 * GB}\nactive_file {cache // 2}\ninactive_file {cache // 2}\n"
+        if self.version == 1:
+            names = ["memory.limit_in_bytes", "memory.usage_in_bytes", "memory.oom_control"]
+            stat = f"inactive_file 7\ntotal_active_file {cache // 2}\ntotal_inactive_file {cache // 2}\n"
+        for name, text in zip([*names, "memory.stat"], [limit, used, f"oom_kill {kills}", stat], strict=True):
+            (folder / name).write_text(f"{text}\n")
+
+
+MACHINE = SimpleNamespace(available=10 * GB, total=16 * GB)
+
+
+@pytest.mark.parametrize("version", [1, 2])
 @pytest.mark.parametrize(
-    ("limit", "used", "cache", "expected"),
+    ("limit", "used", "cache", "expected", "read"),
     [
-        (4 * GB, 3 * GB, GB, (2 * GB, 4 * GB)),
-        (4 * GB, 5 * GB, 0, (0, 4 * GB)),
-        ("max", 3 * GB, GB, (10 * GB, 16 * GB)),
-        (1 << 62, 3 * GB, 0, (10 * GB, 16 * GB)),
-        (12 * GB, GB, 0, (10 * GB, 12 * GB)),
+        (4 * GB, 3 * GB, GB, (2 * GB, 4 * GB), (2 * GB, 4 * GB)),
+        (4 * GB, 5 * GB, 0, (0, 4 * GB), (5 * GB, 4 * GB)),
+        ("unlimited", 3 * GB, GB, (10 * GB, 16 * GB), (6 * GB, 16 * GB)),
+        # Of what a group may take, the machine has less left.
+        (12 * GB, GB, 0, (10 * GB, 12 * GB), (6 * GB, 16 * GB)),
     ],
 )
 def test_a_container_leaves_what_its_limit_does(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
+    version: int,
     limit: int | str,
     used: int,
     cache: int,
     expected: tuple[int, int],
+    read: tuple[int, int],
 ) -> None:
-    for name, text in (("max", limit), ("current", used), ("stat", f"anon 5\ninactive_file {cache}\n")):
-        (tmp_path / f"memory.{name}").write_text(f"{text}\n")
-    monkeypatch.setattr("minigpt.readings.CGROUP", tmp_path)
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=10 * GB, total=16 * GB))
+    groups = FakeGroups(tmp_path, version, "/")
+    unlimited = "max" if version == 2 else 9223372036854771712
+    groups.add("/", unlimited if limit == "unlimited" else limit, used, cache)
+    monkeypatch.setattr("minigpt.host.PROC", groups.proc)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: MACHINE)
     assert host_memory() == expected
     assert available_memory(Device("cpu", "", "float32", 16 * GB, 1)) == expected[0]
     assert cpu_room() == int(0.8 * expected[0])
+    host = readings("cpu")["host"]
+    assert (host["memory_used"], host["memory_total"]) == read
+    # The micro-batch is chosen by what there is in all; what is likely, and what torch then takes, agree.
+    training = TrainingSettings(device="cpu")
+    assert likely_device(training).memory == choose("cpu").memory == expected[1]
+
+
+@pytest.mark.parametrize(
+    ("own", "mounted"),
+    [
+        ("/slurm/job_7/task_1", "/"),  # outside a container
+        ("/docker/1a2b/slurm/job_7/task_1", "/docker/1a2b"),  # within one that sees where it lies
+        ("/../../slurm/job_7", "/"),  # moved out of what is mounted: what is known is the mount
+    ],
+)
+@pytest.mark.parametrize("version", [1, 2])
+def test_of_groups_within_groups_the_one_with_the_least_left_counts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, version: int, own: str, mounted: str
+) -> None:
+    groups = FakeGroups(tmp_path, version, own, mounted)
+    groups.add("/slurm/job_7/task_1", 4 * GB, GB, 0, kills=1)
+    groups.add("/slurm/job_7", 6 * GB, 5 * GB, 0, kills=2)
+    groups.add("/slurm", "max" if version == 2 else 1 << 62, 12 * GB, 0, kills=4)
+    groups.add("/", 9 * GB, 7 * GB, 0, kills=8)
+    monkeypatch.setattr("minigpt.host.PROC", groups.proc)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: MACHINE)
+    within = ".." not in own
+    assert host_memory() == ((GB, 4 * GB) if within else (2 * GB, 9 * GB))
+    assert tightest_memory() == ((5 * GB, 6 * GB) if within else (7 * GB, 9 * GB))
+    kills = oom_kills()
+    assert kills is not None
+    assert kills.count == (1 if within else 8)
+
+
+def test_the_kernels_count_is_compared_with_itself_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    groups = FakeGroups(tmp_path, 2, "/job")
+    groups.add("/job", GB, 0, 0, kills=1)
+    monkeypatch.setattr("minigpt.host.PROC", groups.proc)
+    before = msgspec.structs.asdict(oom_kills())  # type: ignore[arg-type]
+    assert ended_since(before) is False
+    groups.add("/job", GB, 0, 0, kills=2)
+    assert ended_since(before) is True
+    # After a restart, of the machine or of the group, it counts from zero; other files are not opened.
+    assert ended_since({**before, "id": "elsewhere:1"}) is None
+    assert ended_since({**before, "file": "/dev/zero"}) is None
+    assert ended_since({**before, "count": "many"}) is None
+    assert ended_since(None) is None
+    shutil.rmtree(groups.mount / "job")
+    assert ended_since(before) is None
+
+
+def test_without_groups_the_machine_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("minigpt.host.PROC", tmp_path)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: MACHINE)
+    assert host_memory() == (10 * GB, 16 * GB)
+    assert oom_kills() is None
+    assert "oom_kills" not in readings("cpu")["host"]
 
 
 def test_metal_memory_comes_from_torch_at_work(nvml: FakeNvml, monkeypatch: pytest.MonkeyPatch) -> None:

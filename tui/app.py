@@ -5,10 +5,8 @@ What the first frame does not need is imported where it is used.
 
 from __future__ import annotations
 
-import signal
 import time
-import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -17,30 +15,31 @@ from textual.app import App, ComposeResult, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen, Screen
 from textual.theme import Theme
-from textual.widgets import ContentSwitcher, Footer
+from textual.widgets import ContentSwitcher
 
 from minigpt.errors import UserError, printable
 from minigpt.workspace import Workspace
-from tui.figures import DIM, PLAIN, STRONG, state_parts
-from tui.frame import GENERAL_HELP, HIGH_CONTRAST, MainScreen, Palette
+from tui.crash import told_of_crash
+from tui.figures import STRONG, status_facts
+from tui.frame import HIGH_CONTRAST, MainScreen, Palette, handle_signals
+from tui.learn.guide import Guide
 from tui.panes.pane import Pane
 from tui.panes.train import TrainPane
-from tui.state import PersonalSettings, app_folder, load_state, save_state, settings_path
+from tui.rooms import KEYS, PANES, make_pane
+from tui.state import PersonalSettings, load_state, save_state
 from tui.trainers import Trainers
-from tui.widgets.dialogs import Choice, message
+from tui.widgets.dialogs import message
+from tui.widgets.keyline import KeyLine
+from tui.widgets.rows import Part
 from tui.widgets.topline import StatusLine, TabLine
 
 if TYPE_CHECKING:
     from minigpt.history import RunHistory
     from tui.watch import Watcher
 
-PANES = (("train", "Train"), ("corpus", "Corpus"), ("presets", "Presets"), ("chat", "Chat"), ("runs", "Runs"))
-CRASH_LOG = "app-error.txt"
 CLOCK_SECONDS = 1.0
 LOOK_SECONDS = 5.0
 RETRY_SECONDS = 0.05
-EXPLAIN_TITLE = "What is this?"
-NOTHING_TO_EXPLAIN = "Move with Tab to a figure or a chart, then ? explains it. F1 opens all of help."
 
 
 class MiniGPTApp(App[None]):
@@ -50,30 +49,7 @@ class MiniGPTApp(App[None]):
     CSS_PATH = "app.tcss"
     ENABLE_COMMAND_PALETTE = True
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-normal"), (160, "-wide")]  # noqa: RUF012 - as in App
-    BINDINGS: ClassVar[list[BindingType]] = [
-        *(
-            Binding(
-                f"{number},f{number + 1}",
-                f"open_pane('{name}')",
-                title,
-                show=False,
-                id=f"app.{name}",
-                tooltip=f"Go to {title}",
-            )
-            for number, (name, title) in enumerate(PANES, start=1)
-        ),
-        Binding(
-            "question_mark",
-            "explain",
-            "Explain",
-            id="app.explain",
-            tooltip="Explain what has the focus; Enter reads on",
-        ),
-        Binding("f1", "help", "Help", id="app.help", tooltip="What this pane is for, all its keys, and all topics"),
-        Binding("q", "quit", "Quit", id="app.quit", tooltip="Leave; training goes on"),
-        Binding("ctrl+q,ctrl+c", "quit", "Quit", show=False, id="app.leave", tooltip="Leave; training goes on"),
-        Binding("escape", "leave_field", "Leave field", show=False, id="app.escape", tooltip="Leave a text field"),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = [*KEYS]
 
     def __init__(
         self,
@@ -90,8 +66,9 @@ class MiniGPTApp(App[None]):
         self.training_device: str | None = None
         self.failure: str | None = None  # why the app had to end, for the person
         self._run_asked, self._train_asked = run, train
-        self._status: list[Any] = []
+        self._status: list[list[Part]] = []
         self.trainers = Trainers(self)
+        self.guide = Guide(self)
         self._pane = ""
 
     # Setting up
@@ -104,7 +81,7 @@ class MiniGPTApp(App[None]):
         yield TabLine(PANES, id="tabs")
         with ContentSwitcher(id="panes", initial="train"):
             yield TrainPane(id="train")
-        yield Footer(compact=True)
+        yield KeyLine()
 
     def on_mount(self) -> None:
         self.animation_level = "none"
@@ -117,7 +94,7 @@ class MiniGPTApp(App[None]):
             self.set_keymap(self.settings.keys)
         self.set_interval(CLOCK_SECONDS, self._tell_time)
         self.set_interval(LOOK_SECONDS, self.trainers.look)
-        self._handle_signals()
+        handle_signals(self.exit)
         self._pane = "train"
         self.query_one(TabLine).choose("train")
         self.call_after_refresh(self._begin)
@@ -135,35 +112,15 @@ class MiniGPTApp(App[None]):
             self.run_worker(self._find_run_to_show, name="attach", group="attach", thread=True, exclusive=True)
 
     def _find_run_to_show(self) -> None:
-        """Find the run asked for, else the one at work, else the one that was at work when the app was last here."""
-        from minigpt.runs import find_run
-        from minigpt.start import running_runs
+        from tui.arrival import run_to_show
 
         try:
-            if self._run_asked:
-                found: str | None = find_run(self.workspace, self._run_asked).name
-            else:
-                running = running_runs(self.workspace)
-                remembered = self.state.run if self.state.attached else None
-                found = remembered if remembered in running or not running else running[0]
-                if found and not (self.workspace.checkpoints / found).is_dir():
-                    found = None
+            found = run_to_show(self.workspace, self._run_asked, self.state)
         except UserError as error:
             self.tell_from_thread("No such run", str(error))
             return
         if found:
             self.call_later(self.watch_run, found, True)
-
-    def _handle_signals(self) -> None:
-        """Leave the terminal clean when the system asks us to go. SIGHUP keeps its default: the terminal is gone."""
-        import asyncio
-
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            try:
-                loop.add_signal_handler(number, self.exit)
-            except (NotImplementedError, RuntimeError, ValueError):  # not the main thread: under test
-                return
 
     # Panes
 
@@ -305,14 +262,7 @@ class MiniGPTApp(App[None]):
 
     def show_status(self, history: RunHistory, starting: bool) -> None:
         """Show a run's state in the top line."""
-        summary = history.summary
-        facts = [[(printable(summary.run, single_line=True), PLAIN)], state_parts(history, starting)]
-        planned = history.pace.planned_steps or summary.planned_steps
-        if planned:
-            facts.append([(f"step {summary.step:,}/{planned:,}", PLAIN)])
-        if summary.device:
-            facts.append([(printable(summary.device, single_line=True), DIM)])
-        self._status = facts
+        self._status = status_facts(history, starting)
         if self._pane == "train":
             self._show_clock()
 
@@ -334,48 +284,15 @@ class MiniGPTApp(App[None]):
 
     def action_explain(self) -> None:
         """Explain what has the focus, in a sentence for a beginner; Enter then opens the whole topic."""
-        from tui.learn.subject import subject_of
-
-        subject = subject_of(self.focused, self._notices())
-        if subject is None or subject.topic is None:
-            self.tell(EXPLAIN_TITLE, subject.text if subject else NOTHING_TO_EXPLAIN)
-            return
-        answers = [("more", "Read more", "primary"), ("ok", "Close", "default")]
-        read = partial(self._read_on, subject.topic)
-        self.push_screen(Choice(EXPLAIN_TITLE, printable(subject.text), answers), read)
-
-    def _read_on(self, name: str, answer: str | None) -> None:
-        if answer == "more":
-            self.read_topic(name)
-
-    def read_topic(self, name: str) -> None:
-        """Open a topic of `minigpt.learn`, with the figures of the run that the Train pane shows."""
-        from tui.learn.reader import Page, TopicReader
-
-        self.push_screen(TopicReader(Page(name), self._figures()))
+        self.guide.explain()
 
     def action_help(self) -> None:
         """Tell what this pane is for and its keys, and lead to all topics."""
-        from tui.learn.reader import TopicReader, help_page
-        from tui.learn.subject import subject_of
+        self.guide.help(self.pane(self._pane))
 
-        pane = self.pane(self._pane)
-        if pane is not None:
-            subject = subject_of(self.focused, self._notices())
-            text = pane.HELP + GENERAL_HELP.format(settings=settings_path())
-            self.push_screen(
-                TopicReader(help_page(pane.TITLE, text, subject.topic if subject else None), self._figures())
-            )
-
-    def _notices(self) -> list[dict[str, Any]]:
-        """Return the notices of the run that the Train pane shows."""
-        watcher = self.query_one(TrainPane).watcher
-        return [] if watcher is None else watcher.history.summary.notices
-
-    def _figures(self) -> Callable[[], Mapping[str, str]]:
-        """Return what reads, in a thread, the figures of the run that the Train pane shows."""
-        watcher = self.query_one(TrainPane).watcher
-        return dict if watcher is None else partial(figures_of, watcher)
+    def read_topic(self, name: str) -> None:
+        """Open a topic of `minigpt.learn`, with the figures of the run that the Train pane shows."""
+        self.guide.read(name)
 
     def _theme_chosen(self, theme: Theme) -> None:
         if self.state.theme != theme.name:
@@ -403,48 +320,8 @@ class MiniGPTApp(App[None]):
 
     def _handle_exception(self, error: Exception) -> None:
         """Write what went wrong to a file instead of the terminal, and leave."""
-        folder = app_folder(self.workspace)
-        details = "".join(traceback.format_exception(error))
-        where = ""
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / CRASH_LOG).write_text(details)
-            where = f" The details are in {folder / CRASH_LOG}; please report them."
-        except OSError:
-            where = ""
-        self.failure = (
-            f"This is a mistake in MiniGPT, not yours: {type(error).__name__}.{where} Training is not touched."
-        )
+        self.failure = told_of_crash(self.workspace, error)
         self._return_code = 1
         self._exception = self._exception or error
         self._exception_event.set()
         self.exit(return_code=1)
-
-
-def figures_of(watcher: Watcher) -> Mapping[str, str]:
-    """Return a watched run's figures as words; reads its configuration file."""
-    from minigpt.learn.values import config_of, run_values
-
-    config = config_of(watcher.directory)
-    with watcher.lock:
-        return run_values(watcher.history, config)
-
-
-def make_pane(name: str) -> Pane:
-    """Return a new pane; its module is imported only now."""
-    if name == "corpus":
-        from tui.panes.corpus import CorpusPane
-
-        return CorpusPane(id=name)
-    if name == "presets":
-        from tui.panes.presets import PresetsPane
-
-        return PresetsPane(id=name)
-    if name == "chat":
-        from tui.panes.chat import ChatPane
-
-        return ChatPane(id=name)
-    assert name == "runs", name
-    from tui.panes.runs import RunsPane
-
-    return RunsPane(id=name)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from minigpt.history import RunHistory
 from minigpt.narration import duration
+from minigpt.runs.clock import seconds_at_work
 from tui.figures import short
 from tui.view import View
 from tui.widgets.chart import Series, smooth
@@ -126,9 +127,9 @@ def _x(history: RunHistory, axis: str) -> Floats:
     if axis == "tokens":
         return curves["tokens"].copy()
     if axis == "time":
-        times = curves["time"]
-        # A clock that goes backwards must not fold the curve.
-        return np.maximum.accumulate(times - times[0]) if len(times) else times.copy()
+        # As comparisons count it: the nights between sessions are none of it. A clock that goes backwards must not
+        # fold the curve.
+        return np.asarray(np.maximum.accumulate(seconds_at_work(curves["time"], history.sessions)))
     return curves["step"].copy()
 
 
@@ -138,7 +139,7 @@ def _place(history: RunHistory, axis: str, steps: Floats, times: Floats) -> Floa
     if axis == "step" or not len(curves):
         return steps
     if axis == "time":
-        return np.maximum(times - curves["time"][0], 0.0)
+        return np.maximum.accumulate(seconds_at_work(times, history.sessions))
     return np.interp(steps, curves["step"], curves["tokens"], left=0.0)
 
 

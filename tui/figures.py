@@ -39,6 +39,18 @@ STATE_SIGNS = {
 }
 
 
+def status_facts(history: RunHistory, starting: bool = False) -> list[list[Part]]:
+    """Return how a run stands, for the line at the top: its name, state, step and device."""
+    summary = history.summary
+    facts: list[list[Part]] = [[(printable(summary.run, single_line=True), PLAIN)], state_parts(history, starting)]
+    planned = history.pace.planned_steps or summary.planned_steps
+    if planned:
+        facts.append([(f"step {summary.step:,}/{planned:,}", PLAIN)])
+    if summary.device:
+        facts.append([(printable(summary.device, single_line=True), DIM)])
+    return facts
+
+
 def state_parts(history: RunHistory, starting: bool = False) -> list[Part]:
     """Return the run's state with its sign, and how long it has been silent where that is worth a word."""
     summary = history.summary

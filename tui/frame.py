@@ -1,7 +1,10 @@
-"""What the app is framed by: the lowest screen, the command palette, a theme of high contrast, and general help."""
+"""What the app is framed by: the lowest screen, the command palette, a high-contrast theme, signals, general help."""
 
 from __future__ import annotations
 
+import asyncio
+import signal
+from collections.abc import Callable
 from typing import ClassVar
 
 from textual.command import CommandPalette
@@ -29,7 +32,7 @@ HIGH_CONTRAST = Theme(
 class MainScreen(Screen[None]):
     """The screen below all dialogs; its classes say how low it is, each less high one on top of the others."""
 
-    HEIGHTS: ClassVar[dict[str, int]] = {"-short": 30, "-low": 18, "-lowest": 10}
+    HEIGHTS: ClassVar[dict[str, int]] = {"-short": 30, "-low": 18, "-lower": 16, "-lowest": 10}
 
     def on_resize(self, event: Resize) -> None:
         for name, height in self.HEIGHTS.items():
@@ -44,6 +47,16 @@ class Palette(CommandPalette):
         try:
             super()._action_command_list(action)
         except KeyError:  # Page Up before the list has been laid out: it looks for lines that are not there yet
+            return
+
+
+def handle_signals(leave: Callable[[], object]) -> None:
+    """Leave the terminal clean when the system asks us to go. SIGHUP keeps its default: the terminal is gone."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        try:
+            loop.add_signal_handler(number, leave)
+        except (NotImplementedError, RuntimeError, ValueError):  # not the main thread: under test
             return
 
 

@@ -41,6 +41,8 @@ class UIState(msgspec.Struct):
     smoothing: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.9
     x_axis: str = "step"
     recent: bool = False
+    runs_order: str = ""  # the column by which the Runs pane is in order, and whether the largest come first
+    runs_falling: bool = True
     chat_draft: str = ""
     # A preset whose changes are not saved, and these as they would be typed, by "section.name".
     preset_draft: str = ""

@@ -12,7 +12,8 @@ import msgspec
 
 from minigpt.cli.main import say
 from minigpt.config import Config, SettingItem, settings
-from minigpt.errors import UserError
+from minigpt.errors import UserError, one_line, safe_json
+from minigpt.events import encode_line
 from minigpt.presets import allowed, with_values
 from minigpt.runs import best_checkpoint, find_run
 from minigpt.workspace import Workspace
@@ -26,8 +27,12 @@ def workspace_of(options: argparse.Namespace) -> Workspace:
 
 
 def write_json(value: Any) -> None:
-    """Write one JSON document to stdout."""
-    sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
+    """Write one JSON document to stdout; undecodable bytes of names become \\udc80 and so on, as JSON has none."""
+    try:
+        data = msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        data = encode_line(msgspec.to_builtins(value))
+    sys.stdout.write(safe_json(msgspec.json.format(data.strip(), indent=2).decode()) + "\n")
 
 
 def add_setting_flags(parser: argparse.ArgumentParser, sections: Collection[str]) -> None:
@@ -113,11 +118,11 @@ def find_model(options: argparse.Namespace) -> Path:
     path = best_checkpoint(directory)
     if path is None:
         raise UserError(
-            f"The run {directory.name} has no checkpoint yet: wait for its first one, or ask for one with "
-            f"`minigpt control {directory.name} checkpoint`."
+            f"The run {one_line(directory.name)} has no checkpoint yet: wait for its first one, or ask for one with "
+            f"`minigpt control {one_line(directory.name)} checkpoint`."
         )
     if name is None:
-        say(f"Model: {directory.name}, {path.name}")
+        say(f"Model: {one_line(directory.name)}, {path.name}")
     return path
 
 

@@ -23,6 +23,7 @@ from minigpt.text.corpus import MANIFEST, Corpus, Source, SourceRecord
 from minigpt.text.formats import has_rows
 from minigpt.text.reading import SPLIT_CHOICES, Reading
 from minigpt.text.sources import PathSource, StreamSource, add_path, corpus_name, wait_for_input
+from minigpt.text.storage import scratch_directory
 from minigpt.workspace import Workspace
 
 STDIN = "-"
@@ -93,8 +94,7 @@ def run_add(options: argparse.Namespace) -> Corpus | int:
         _refuse_tokenizer(name)
     workspace.require_writable()
     # Beside the corpora: what is fetched may be large, and /tmp lies in memory on some machines.
-    with tempfile.TemporaryDirectory(dir=workspace.data, prefix=".fetch-") as scratch:
-        folder = Path(scratch)
+    with scratch_directory(workspace.data / "fetch") as folder:
 
         def work(task: Task) -> Corpus:
             if tokens:

@@ -17,6 +17,7 @@ from minigpt.text.browsing import browse, readable
 from minigpt.text.corpus import Corpus
 from minigpt.text.hub import CHARACTERS_PER_TOKEN
 from minigpt.text.recipes import TokenizerRecipe
+from minigpt.text.records import read_json
 from minigpt.text.statistics import Statistics, survey, survey_text
 from minigpt.text.storage import write_file
 
@@ -100,7 +101,7 @@ def statistics_of(corpus: Corpus, task: Task) -> Statistics:
     """Return a corpus's statistics, from the file beside it where that is of this content."""
     path = corpus.directory / STATISTICS
     try:
-        cached = msgspec.json.decode(path.read_bytes(), type=_Cached)
+        cached = read_json(path, _Cached)
         if cached.content_hash == corpus.manifest.content_hash:
             return cached.statistics
     except (OSError, msgspec.DecodeError):

@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import psutil
@@ -17,6 +18,7 @@ import psutil
 from minigpt.cli.common import workspace_of, write_json
 from minigpt.config import Config
 from minigpt.errors import JobFailed, UserError, printable
+from minigpt.host import host_memory
 from minigpt.jobs import RunLock, is_running
 from minigpt.narration import size
 from minigpt.presets import with_values
@@ -100,10 +102,16 @@ def _accelerator(workspace: Workspace) -> Check:
 
 
 def _memory(workspace: Workspace) -> Check:
-    memory = psutil.virtual_memory()
-    enough = memory.available > LEAST_MEMORY
-    advice = "" if enough else "Close other programs, or train the preset tiny only."
-    return Check("memory", enough, f"{size(memory.available)} free of {size(memory.total)}", advice)
+    available, total = host_memory()
+    enough = available > LEAST_MEMORY
+    detail, advice = f"{size(available)} free of {size(total)}", ""
+    if not enough:
+        advice = "Close other programs, or train the preset tiny only."
+    machine = psutil.virtual_memory().total
+    if total < machine:
+        detail += f" that this container or job may take (the machine has {size(machine)})"
+        advice = advice and advice[:-1] + "; or give the container more."
+    return Check("memory", enough, detail, advice)
 
 
 def _disk(workspace: Workspace) -> Check:
@@ -159,7 +167,14 @@ def _training(workspace: Workspace) -> Check:
     with tempfile.TemporaryDirectory(prefix="minigpt-doctor-") as folder:
         session = Session.new(Workspace(Path(folder)), with_values(Config(), TRIAL, "doctor"), say=quiet)
         losses: list[float] = []
-        exit_code = session.train((lambda event: losses.append(event["loss"]) if event["type"] == "step" else None,))
+
+        def follow(event: dict[str, Any]) -> None:
+            if event["type"] == "step":
+                losses.append(event["loss"])
+            elif event.get("code") in ("save-failed", "events-unwritten"):  # nobody is there to make room
+                raise JobFailed(f"{folder} could not be written: make room there, or set TMPDIR to another folder.")
+
+        exit_code = session.train((follow,))
         path = best_checkpoint(session.directory)
         if exit_code or path is None:
             return Check("training", False, f"{STEPS} steps ended with exit code {exit_code}", "Report this.")

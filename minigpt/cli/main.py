@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import io
 import os
@@ -149,7 +150,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except OSError as error:
         where = f" {error.filename}" if error.filename else ""
-        say(f"The system refused{where}: {error.strerror or error}. Nothing that was saved before is lost.")
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        todo = " Make room on the disk and start again." if full else ""
+        say(f"The system refused{where}: {error.strerror or error}.{todo} Nothing that was saved before is lost.")
         return EXIT_FAILED
     except UnicodeError as error:
         say(f"That text is not UTF-8 ({error.reason if hasattr(error, 'reason') else error}): convert it first.")
@@ -176,12 +179,14 @@ def out_of_memory() -> int:
 
 def report_bug(error: Exception) -> int:
     """Write the traceback to a file, and say where it is."""
-    with tempfile.NamedTemporaryFile("w", prefix="minigpt-error-", suffix=".txt", delete=False) as file:
-        file.write("".join(traceback.format_exception(error)))
-    say(
-        f"This is a mistake in MiniGPT, not yours: {type(error).__name__}: {error}. "
-        f"The details are in {file.name}; please report them."
-    )
+    details = "".join(traceback.format_exception(error))
+    try:
+        with tempfile.NamedTemporaryFile("w", prefix="minigpt-error-", suffix=".txt", delete=False) as file:
+            file.write(details)
+        where = f"The details are in {file.name}; please report them."
+    except OSError:  # no room for them either
+        where = f"Please report it with these details:\n{details}"
+    say(f"This is a mistake in MiniGPT, not yours: {type(error).__name__}: {error}. {where}")
     return EXIT_FAILED
 
 

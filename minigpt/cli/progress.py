@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
-from minigpt.errors import printable
+from minigpt.errors import printable, safe_json
 from minigpt.narration import clock, duration, narrate, number
 
 Event = dict[str, Any]
@@ -33,6 +33,8 @@ class Careful:
             return
         try:
             self.display.show(event)
+        except (LookupError, TypeError, ValueError, OverflowError):
+            return  # a damaged event is not shown; those that follow are
         except Exception:  # noqa: BLE001 - whatever is wrong with the display, the training matters more
             self.display = None
 
@@ -65,7 +67,7 @@ class JsonLines(Display):
     """Writes every event as a line of JSON to stdout."""
 
     def show(self, event: Event) -> None:
-        sys.stdout.write(msgspec.json.encode(event).decode() + "\n")
+        sys.stdout.write(safe_json(msgspec.json.encode(event).decode()) + "\n")
         sys.stdout.flush()
 
 
@@ -89,9 +91,9 @@ class Live(Display):
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console()
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=None),
-            TextColumn("{task.fields[figures]}", style="cyan"),
+            TextColumn("{task.fields[figures]}", style="cyan", markup=False),
         )
         self.progress = Progress(*columns, console=self.console, refresh_per_second=REFRESHES_PER_SECOND)
         self.task: TaskID | None = None
@@ -118,6 +120,8 @@ class Live(Display):
             self.task = self.progress.add_task("starting", total=steps, figures="")
         self.progress.update(self.task, total=steps)
         self.began = (int(event.get("resumed_from") or 0), time.monotonic())
+        # Within a session the run may go back to a checkpoint.
+        self.step, self.smoothed = {}, None
         self.progress.start()
 
     def _show_step(self, event: Event) -> None:
@@ -129,7 +133,7 @@ class Live(Display):
             self._refresh()
 
     def _show_phase(self, event: Event) -> None:
-        self.phase = str(event.get("phase"))
+        self.phase = printable(str(event.get("phase")), single_line=True)
         self._refresh()
 
     def _refresh(self) -> None:

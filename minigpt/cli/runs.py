@@ -13,7 +13,7 @@ from minigpt.cli.main import say
 from minigpt.cli.progress import Careful, JsonLines, best_display
 from minigpt.cli.runs_compare import add_compare, run_compare
 from minigpt.cli.runs_show import print_list, print_run
-from minigpt.errors import JobFailed, UserError, printable
+from minigpt.errors import JobFailed, UserError, one_line, printable
 from minigpt.jobs import EVENTS, EventReader, follow, is_running, send_command, wait_for
 from minigpt.narration import narrate, size
 from minigpt.notices import latest_cure
@@ -117,14 +117,14 @@ def _watch(directory: Path, options: argparse.Namespace) -> int:
             last = event
             display(event)
     except KeyboardInterrupt:
-        say(f"No longer watching; the run {directory.name} is not touched.")
+        say(f"No longer watching; the run {one_line(directory.name)} is not touched.")
         return 0
     finally:
         display.close()
     if not last:
-        raise UserError(f"The run {directory.name} has no events yet.")
+        raise UserError(f"The run {one_line(directory.name)} has no events yet.")
     if not options.json:
-        say(f"The run {directory.name} is {summarise(directory).state}.")
+        say(f"The run {one_line(directory.name)} is {summarise(directory).state}.")
     return 0
 
 
@@ -133,7 +133,7 @@ def _rename(directory: Path, options: argparse.Namespace) -> int:
     if options.json:
         write_json({"run": renamed.name, "before": directory.name})
     else:
-        say(f"The run {directory.name} is called {renamed.name} now.")
+        say(f"The run {one_line(directory.name)} is called {renamed.name} now.")
     return 0
 
 
@@ -147,7 +147,7 @@ def _note(directory: Path, options: argparse.Namespace) -> int:
         print(printable(note))
     else:
         said = "has this note now" if note else "has no note"
-        say(f"The run {directory.name} {said}{f': {note}' if note else ''}.")
+        say(f"The run {one_line(directory.name)} {said}{f': {note}' if note else ''}.")
     return 0
 
 
@@ -185,28 +185,34 @@ def add_control_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="|".join(CONTROLS),
         help="cure does what the run's latest notice advises, where that is something it can do",
     )
-    parser.add_argument("values", nargs="*", metavar="NAME=VALUE", help="for set: lr_scale=0.5; for sample: prompt=...")
+    parser.add_argument(
+        "values",
+        nargs="*",
+        metavar="NAME=VALUE",
+        help="for set: lr_scale=0.5 or micro_batch_size=4; for sample: prompt=...",
+    )
     parser.add_argument("--json", action="store_true", help="write the acknowledgement as JSON")
 
 
 def run_control(options: argparse.Namespace) -> int:
     directory = find_run(workspace_of(options), options.run_name)
+    run = one_line(directory.name)
     command, arguments = options.action, dict(_assignment(text) for text in options.values)
     if command == "cure":
         command, arguments = _cure(directory)
     if not is_running(directory):
         raise UserError(
-            f"The run {directory.name} is not training now ({summarise(directory).state}), so nothing would obey: "
-            f"go on with it by `minigpt train --resume {directory.name}`."
+            f"The run {run} is not training now ({summarise(directory).state}), so nothing would obey: "
+            f"go on with it by `minigpt train --resume {run}`."
         )
     answer = wait_for(directory, send_command(directory, command, arguments), ACKNOWLEDGEMENT_SECONDS)
     if answer is None and not is_running(directory):
         state = summarise(directory).state
-        raise JobFailed(f"The run {directory.name} ended before it could obey: it is {state} now.")
+        raise JobFailed(f"The run {run} ended before it could obey: it is {state} now.")
     if answer is None:
         raise JobFailed(
-            f"The run {directory.name} has not answered within {ACKNOWLEDGEMENT_SECONDS} s: it may be in a long step, "
-            f"or have ended; see `minigpt runs show {directory.name}`."
+            f"The run {run} has not answered within {ACKNOWLEDGEMENT_SECONDS} s: it may be in a long step, "
+            f"or have ended; see `minigpt runs show {run}`."
         )
     if options.json:
         write_json(answer)

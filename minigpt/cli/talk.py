@@ -13,7 +13,7 @@ import msgspec
 from minigpt.cli.common import add_model_argument, add_setting_flags, find_model, given_settings, open_model, write_json
 from minigpt.cli.main import say
 from minigpt.config import Config, GenerationSettings
-from minigpt.errors import UserError, printable
+from minigpt.errors import UserError, one_line, printable, safe_json
 from minigpt.presets import with_values
 
 CHAT_HELP = "Empty line or /quit ends the chat; /new starts another; Ctrl-C stops an answer."
@@ -24,7 +24,7 @@ def add_generate_arguments(parser: argparse.ArgumentParser) -> None:
     _add_prompt(parser, "what to go on from (default: an empty text; - reads stdin)")
     parser.add_argument("--num-samples", type=int, default=1, metavar="N", help="how many continuations")
     parser.add_argument("--json", action="store_true", help="write one JSON object a sample")
-    parser.add_argument("--output", metavar="FILE", help="write to a file instead of stdout")
+    parser.add_argument("--output", metavar="FILE", help="write to a file, characters as they are, instead of stdout")
     parser.add_argument("--seed", dest="setting:generation.seed", metavar="N", help="same seed, same text")
     _add_common(parser)
 
@@ -105,12 +105,12 @@ def run_generate(options: argparse.Namespace) -> int:
 
 def _write(text: str, path: str | None) -> None:
     if path is None:
-        sys.stdout.write(text)
+        sys.stdout.write(safe_json(text))
         return
     try:
         Path(path).expanduser().write_text(text, encoding="utf-8")
     except OSError as error:
-        raise UserError(f"Cannot write {path}: {error.strerror}.") from error
+        raise UserError(f"Cannot write {one_line(path)}: {error.strerror}.") from error
 
 
 def _stream(pieces: Iterator[str], live: bool) -> None:

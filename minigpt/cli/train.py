@@ -20,7 +20,7 @@ from minigpt.config import Config
 from minigpt.errors import UserError
 from minigpt.presets import DEFAULT_PRESET, load_preset, read_file, unusual, with_values
 from minigpt.runs import CONFIG, find_run, fork_name, new_run_name
-from minigpt.start import start
+from minigpt.start import MEMORY_SETTINGS, start
 from minigpt.text.texts import find_corpora, joint_name
 from minigpt.training.turns import EXIT_INTERRUPTED, Turn, Withdrawn
 from minigpt.workspace import Workspace
@@ -33,8 +33,6 @@ Say = Callable[[str], None]
 
 LOOK_SECONDS = 0.2
 LONGER = {"training.max_epochs", "training.max_steps"}
-# Of these a run's result does not depend, but for rounding.
-MEMORY = {"training.micro_batch_size", "training.gradient_checkpointing"}
 
 
 @dataclass
@@ -94,21 +92,27 @@ def _train_in_turn(options: argparse.Namespace, workspace: Workspace, tell: Say)
     if options.dry_run:
         raise UserError("--after and --dry-run do not go together: a dry run is over in seconds.")
     after = find_run(workspace, options.after)
-    asked = None
+    asked = config = file = None
     if options.resume is None:
         asked = _asked(options, workspace)
+        config, file = asked.config, asked.origin
         run = options.run = options.run or _name_of(workspace, asked)
     else:
         _changes(options)
-        run = options.resume = _run_in_queue(workspace, options.resume)
+        run, file = _run_in_queue(workspace, options)
+        config = _config_of(file) if file is not None else None
     try:
         directory = workspace.run_directory(run)
-        with Turn(workspace, directory, after, asked.config if asked else None) as turn, ExitStack() as keeping:
-            if asked is not None and asked.origin is not None:
+        with Turn(workspace, directory, after, config) as turn, ExitStack() as keeping:
+            if file is not None:
                 from minigpt.training.resuming import kept
 
                 # The run that it is of may be at work, and remove or replace it.
-                asked.kept = keeping.enter_context(kept(asked.origin, directory))
+                own = keeping.enter_context(kept(file, directory))
+                if asked is not None:
+                    asked.kept = own
+                else:
+                    options.resume = str(own)
             if turn.behind:
                 say(f"Waiting for the end of {turn.in_words()}.")
             turn.wait()
@@ -118,12 +122,27 @@ def _train_in_turn(options: argparse.Namespace, workspace: Workspace, tell: Say)
         return EXIT_INTERRUPTED
 
 
-def _run_in_queue(workspace: Workspace, target: str) -> str:
-    from minigpt.training.resuming import is_file, run_to_resume
+def _run_in_queue(workspace: Workspace, options: argparse.Namespace) -> tuple[str, Path | None]:
+    """Return the run that waits: the one to go on with, or a new one for a checkpoint's file, with that file."""
+    from minigpt.training.resuming import checkpoint_to_resume, is_file, run_to_resume
 
-    if is_file(target):
-        raise UserError("--after goes with --resume RUN: name the run instead of one of its files.")
-    return run_to_resume(workspace, target or None).name
+    target = options.resume
+    if not is_file(target):
+        options.resume = run_to_resume(workspace, target or None).name
+        return options.resume, None
+    if not options.run:
+        raise UserError("--after and --resume FILE go on in a new run: name it with --run NAME, or --resume its RUN.")
+    return options.run, checkpoint_to_resume(workspace, target)
+
+
+def _config_of(checkpoint: Path) -> Config:
+    """Return the settings of the run that a checkpoint is of; one that was copied away knows its own."""
+    file = checkpoint.parent / CONFIG
+    if file.is_file():
+        return read_file(file)
+    from minigpt.model.checkpoint import load
+
+    return load(checkpoint).config
 
 
 def _begin(
@@ -171,13 +190,8 @@ def _asked_fork(options: argparse.Namespace, workspace: Workspace) -> Asked:
     from minigpt.training.resuming import checkpoint_to_fork, recorded_preset
 
     path = checkpoint_to_fork(workspace, options.fork)
-    file = path.parent / CONFIG
-    if file.is_file():
-        return Asked(_with_one_text(read_file(file), options), recorded_preset(path.parent), path)
-    # A checkpoint that was copied away knows its own settings.
-    from minigpt.model.checkpoint import load
-
-    return Asked(_with_one_text(load(path).config, options), origin=path)
+    preset = recorded_preset(path.parent) if (path.parent / CONFIG).is_file() else ""
+    return Asked(_with_one_text(_config_of(path), options), preset, path)
 
 
 def _with_one_text(config: Config, options: argparse.Namespace) -> Config:
@@ -201,7 +215,7 @@ def _changes(options: argparse.Namespace) -> dict[str, Any]:
     from minigpt.training.resuming import is_file
 
     given = given_settings(options)
-    other = sorted(given.keys() - LONGER - MEMORY)
+    other = sorted(given.keys() - LONGER - MEMORY_SETTINGS)
     if other or (options.run and not is_file(options.resume)):
         raise UserError(
             f"--resume goes on with the run's own settings, and {other[0] if other else '--run'} would change them: "
@@ -209,9 +223,8 @@ def _changes(options: argparse.Namespace) -> dict[str, Any]:
             "anew with `minigpt train --config checkpoints/RUN/config.toml`."
         )
     training = with_given(Config(), options).training
-    memory = {
-        name: getattr(training, name) for name in (key.partition(".")[2] for key in sorted(given.keys() & MEMORY))
-    }
+    names = [key.partition(".")[2] for key in sorted(given.keys() & MEMORY_SETTINGS)]
+    memory = {name: getattr(training, name) for name in names}
     return {"epochs": training.max_epochs, "steps": training.max_steps, "memory": memory}
 
 

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-import tomli
 
 from minigpt.comparing.noise import standard_error
 from minigpt.config import Config
 from minigpt.digest import is_judged
 from minigpt.errors import UserError
-from minigpt.events import EVENTS, EventReader
+from minigpt.events import EVENTS, EventReader, open_file
 from minigpt.presets import read_file
+from minigpt.text.records import read_toml
 from minigpt.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -130,9 +130,10 @@ def measured(event: Mapping[str, Any]) -> Measured:
 
 def config_of(directory: Path) -> Config | None:
     """Return a run's configuration, or None where it cannot be read."""
+    file = directory / "config.toml"
     try:
-        return read_file(directory / "config.toml")
-    except UserError:
+        return read_file(file) if file.is_file() else None  # not from a pipe, which keeps us waiting
+    except (UserError, OSError):
         return None
 
 
@@ -171,17 +172,21 @@ def _content_now(workspace: Workspace, config: Config | None) -> str | None:
     return "+".join(map(str, found)) if all(found) else None
 
 
+class _Hashed(msgspec.Struct):
+    content_hash: str | None = None
+
+
 def _hash_in(manifest: Path) -> str | None:
     try:
-        content = tomli.loads(manifest.read_text(encoding="utf-8")).get("content_hash")
-    except (OSError, UnicodeDecodeError, tomli.TOMLDecodeError, RecursionError):
+        return read_toml(manifest, _Hashed).content_hash
+    except (OSError, msgspec.DecodeError):
         return None
-    return content if isinstance(content, str) else None
 
 
 def _tokenizer_of(directory: Path, start: Mapping[str, Any], config: Config | None) -> str:
     try:
-        return hashlib.sha256((directory / "tokenizer.json").read_bytes()).hexdigest()
+        with open_file(directory / "tokenizer.json") as file:
+            return hashlib.sha256(file.read()).hexdigest()
     except OSError:
         return f"{config.tokenizer.kind if config else 'unknown'} of {start.get('vocab_size')}"
 

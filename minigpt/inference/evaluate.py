@@ -57,11 +57,13 @@ def evaluate(
     max_tokens: int | None = None,
     stride: int | None = None,
     precision: torch.dtype = torch.float32,
+    windows_at_once: int | None = None,
 ) -> Evaluation:
     """Predict every token of the shards once, but each shard's first, in windows of the model's context.
 
     With a `stride` below the context, windows overlap and each predicts its last `stride` tokens only, which then
-    have more text before them. `byte_lengths` gives each token id's length in bytes of text.
+    have more text before them. `byte_lengths` gives each token id's length in bytes of text. How many
+    `windows_at_once` pass through the network is chosen by its size, where it is not said.
     """
     device = next(model.parameters()).device
     lengths = None if byte_lengths is None else torch.from_numpy(byte_lengths.astype(np.int64)).to(device)
@@ -72,7 +74,7 @@ def evaluate(
     ends = block_ends(_predicted(shards, max_tokens))
     of_blocks = torch.zeros(len(ends), dtype=wide, device=device)
     try:
-        for inputs, targets, counted, place in _batches(model, shards, max_tokens, stride):
+        for inputs, targets, counted, place in _batches(model, shards, max_tokens, stride, windows_at_once):
             with torch.autocast(device.type, precision, enabled=precision != torch.float32):
                 logits = model(inputs.to(device)).float()
             logits, targets = logits[:, -counted:], targets[:, -counted:].to(device)
@@ -116,14 +118,18 @@ def _share_out(nats: Tensor, place: int, ends: Sequence[int], of_blocks: Tensor)
 
 
 def _batches(
-    model: GPT, shards: Sequence[np.ndarray], max_tokens: int | None, stride: int | None
+    model: GPT,
+    shards: Sequence[np.ndarray],
+    max_tokens: int | None,
+    stride: int | None,
+    windows_at_once: int | None,
 ) -> Iterator[tuple[Tensor, Tensor, int, int]]:
     """Yield inputs and targets (batch, time), how many of each window's last positions count, and the place of the
     first of these among all predicted tokens. Those of a batch follow one another in the text.
     """
-    context, vocab_size = model.config.max_seq_len, model.config.vocab_size
+    context = model.config.max_seq_len
     stride = min(stride or context, context)
-    at_once = max(1, min(TOKENS_AT_ONCE, LOGITS_AT_ONCE // vocab_size) // context)
+    at_once = windows_at_once or usual_windows(model)
     left = max_tokens if max_tokens is not None else sum(len(shard) for shard in shards)
     place = 0
     for shard in shards:
@@ -143,6 +149,11 @@ def _batches(
         if same:
             yield *_pair(same), kind[1], place
             place += len(same) * kind[1]
+
+
+def usual_windows(model: GPT) -> int:
+    """Return how many windows of its context a network evaluates at once, unless told otherwise."""
+    return max(1, min(TOKENS_AT_ONCE, LOGITS_AT_ONCE // model.config.vocab_size) // model.config.max_seq_len)
 
 
 def _windows(shard: np.ndarray, context: int, stride: int) -> Iterator[tuple[np.ndarray, int]]:

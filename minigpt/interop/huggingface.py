@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from minigpt.errors import UserError
 from minigpt.interop.huggingface_config import export_config, import_config
 from minigpt.model.checkpoint import Checkpoint
 from minigpt.model.gpt import GPT, GPTConfig
+from minigpt.text.storage import atomic_directory
 from minigpt.text.tokenizer import Tokenizer
 
 # Their modules that make up one of ours: several are stacked in ours, row upon row.
@@ -64,6 +64,7 @@ _GPT2_TRANSPOSED = re.compile(r"\.(attention|mlp)\.\w+\.weight$")
 _ROTATED = re.compile(r"\.self_attn\.(q|k)_(proj|norm)\.")
 # Tables that older versions saved although they follow from the configuration.
 _COMPUTED = re.compile(r"\.attn\.(masked_)?bias$|\.rotary_emb\.inv_freq$")
+_LARGEST_JSON = 1 << 26
 _SHARD_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\.safetensors")
 
 _CHAT_TEMPLATE = (
@@ -96,7 +97,7 @@ def export_directory(checkpoint: Checkpoint, directory: Path) -> None:
     """Write a folder that `transformers` loads: the model in float32, its tokenizer, and how to sample from it.
 
     The folder appears whole or not at all. Raises UserError where it exists with something in it, or where
-    `transformers` has no class for the network; OSError where it cannot be written.
+    `transformers` has no class for the network; JobFailed where the disk is full, OSError where it may not be written.
     """
     # The folder itself, not a link to it: an empty folder can be replaced by renaming, a link cannot.
     directory = directory.resolve()
@@ -109,39 +110,37 @@ def export_directory(checkpoint: Checkpoint, directory: Path) -> None:
         "tokenizer_config.json": _tokenizer_config(tokenizer, checkpoint.model_config.max_seq_len),
     }
     weights = _export_weights(checkpoint)
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    beside = directory.with_name(f".{directory.name}.{os.getpid()}.part")
-    beside.mkdir()
-    try:
+    with atomic_directory(directory) as beside:
         for name, values in files.items():
             (beside / name).write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         (beside / "tokenizer.json").write_text(checkpoint.tokenizer, encoding="utf-8")
-        save_file(weights, beside / "model.safetensors", metadata={"format": "pt"})
-        for path in (*beside.iterdir(), beside):
-            _sync(path)
-        beside.rename(directory)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-    _sync(directory.parent)
+        _write_weights(weights, beside / "model.safetensors")
 
 
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+def _write_weights(weights: dict[str, Tensor], path: Path) -> None:
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        save_file(weights, path, metadata={"format": "pt"})
+    except SafetensorError as error:
+        # What the system refuses is told as a text only: "... (os error 28)".
+        refused = re.search(r"\(os error (\d+)\)", str(error))
+        if refused is None:
+            raise
+        raise OSError(int(refused[1]), os.strerror(int(refused[1])), str(path)) from error
+    # Some versions of the library make a file for its owner alone, whatever the umask.
+    path.chmod((path.parent / "config.json").stat().st_mode)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            data = file.read(_LARGEST_JSON + 1)
+        content = json.loads(data.decode("utf-8")) if len(data) <= _LARGEST_JSON else None
     except OSError as error:
         raise UserError(f"Cannot read {path} ({error.strerror}): a Hugging Face model's folder has one.") from error
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not valid JSON: copy or download it again.") from error
     if not isinstance(content, dict):
-        raise UserError(f"{path} must hold a JSON object: copy or download it again.")
+        raise UserError(f"{path} must hold a JSON object of a few kilobytes: copy or download it again.")
     return content
 
 

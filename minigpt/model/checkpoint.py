@@ -19,9 +19,12 @@ import msgspec
 import torch
 from torch import Tensor
 
-from minigpt.config import Config
-from minigpt.errors import UserError
+from minigpt.config import Config, settings
+from minigpt.errors import UserError, one_line
 from minigpt.model.gpt import GPT, GPTConfig
+from minigpt.model.unopened import Damaged, Refused, inspect, plain
+from minigpt.presets import allowed, convert
+from minigpt.workspace import sync_folder
 
 FORMAT = "minigpt-checkpoint"
 VERSION = 1
@@ -45,6 +48,8 @@ _DAMAGED = (
     ArithmeticError,
     struct.error,
     zipfile.BadZipFile,
+    zipfile.LargeZipFile,
+    Damaged,
 )
 
 
@@ -92,7 +97,8 @@ class Checkpoint:
 def save(path: Path, checkpoint: Checkpoint, also: tuple[Path, ...] = ()) -> None:
     """Write a checkpoint under `path`, and under the names in `also` without a second copy of the bytes.
 
-    The file appears whole or not at all: written beside, flushed to the disk, renamed. Raises OSError.
+    The file appears whole or not at all: written beside, flushed to the disk, renamed, and the folder flushed. What
+    was there before under another name may go when this returns. Raises OSError.
     """
     payload = {
         "format": FORMAT,
@@ -118,7 +124,7 @@ def save(path: Path, checkpoint: Checkpoint, also: tuple[Path, ...] = ()) -> Non
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def _write(payload: dict[str, Any], file: BinaryIO) -> None:
@@ -149,53 +155,50 @@ def _link(source: Path, name: Path) -> None:
         beside.unlink(missing_ok=True)
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def load(path: str | Path) -> Checkpoint:
     """Open a checkpoint on the CPU, its tensors read from disk as they are used.
 
     Nothing in the file is executed. Raises UserError when it is missing, damaged, hostile or of another format.
     """
     path = Path(path)
+    name = one_line(path)
     if not path.is_file():
-        raise UserError(f"There is no checkpoint at {path}: `minigpt runs list` shows the runs there are.")
+        raise UserError(f"There is no checkpoint at {name}: `minigpt runs list` shows the runs there are.")
     try:
-        payload = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except pickle.UnpicklingError as error:
+        with path.open("rb") as file:
+            inspect(file)
+        payload = plain(torch.load(path, map_location="cpu", weights_only=True, mmap=True), path.stat().st_size)
+    except (pickle.UnpicklingError, Refused) as error:
+        why = f" ({error})" if isinstance(error, Refused) else ""
         raise UserError(
-            f"{path} was not opened: it holds something other than numbers and text, which a checkpoint never does. "
-            "If it came from another program, ask for safetensors and use `minigpt import`."
+            f"{name} was not opened: it holds something other than numbers and text, which a checkpoint never "
+            f"does{why}. If it came from another program, ask for safetensors and use `minigpt import`."
         ) from error
     except _DAMAGED as error:
         raise UserError(
-            f"{path} is damaged or not a MiniGPT checkpoint: choose another one of the run, or copy it again."
+            f"{name} is damaged or not a MiniGPT checkpoint: choose another one of the run, or copy it again."
         ) from error
-    return _checked(payload, path)
+    return _checked(payload, name)
 
 
-def _checked(payload: Any, path: Path) -> Checkpoint:
+def _checked(payload: Any, name: str) -> Checkpoint:
     if not isinstance(payload, dict) or payload.get("format") != FORMAT:
-        raise UserError(f"{path} is not a MiniGPT checkpoint: `minigpt import` takes Hugging Face directories.")
+        raise UserError(f"{name} is not a MiniGPT checkpoint: `minigpt import` takes Hugging Face directories.")
     if payload.get("version") != VERSION:
+        version = str(payload.get("version"))[:40]
         raise UserError(
-            f"{path} is a checkpoint of version {payload.get('version')!r}, this program reads version {VERSION}: "
+            f"{name} is a checkpoint of version {version}, this program reads version {VERSION}: "
             "use the MiniGPT that wrote it."
         )
     weights, tokenizer = payload.get("weights"), payload.get("tokenizer")
     try:
         if not isinstance(weights, dict) or not all(
-            isinstance(name, str) and isinstance(value, Tensor) for name, value in weights.items()
+            isinstance(key, str) and isinstance(value, Tensor) for key, value in weights.items()
         ):
             raise msgspec.ValidationError("weights must be tensors with names")
         return Checkpoint(
-            config=msgspec.convert(payload["config"], Config),
-            model_config=msgspec.convert(payload["model_config"], GPTConfig),
+            config=_possible(msgspec.convert(payload["config"], Config)),
+            model_config=_possible_network(msgspec.convert(payload["model_config"], GPTConfig)),
             weights=weights,
             tokenizer=msgspec.convert(tokenizer, str),
             step=msgspec.convert(payload["step"], int),
@@ -205,4 +208,24 @@ def _checked(payload: Any, path: Path) -> Checkpoint:
             training=msgspec.convert(payload["training"], dict),
         )
     except (msgspec.ValidationError, KeyError) as error:
-        raise UserError(f"{path} is a damaged MiniGPT checkpoint ({error}): choose another one of the run.") from error
+        raise UserError(f"{name} is a damaged MiniGPT checkpoint ({error}): choose another one of the run.") from error
+
+
+def _possible(config: Config) -> Config:
+    """Return the configuration; raises ValidationError where a number in it is one that nobody can ask for."""
+    for item in settings().values():
+        try:
+            convert(item, item.value_in(config))
+        except ValueError as error:
+            raise msgspec.ValidationError(f"{item.key} must be {error}") from error
+    return config
+
+
+def _possible_network(shape: GPTConfig) -> GPTConfig:
+    """Return the shape; raises ValidationError where it is beyond what a configuration can ask for."""
+    for name in ("d_model", "n_layers", "n_heads", "n_kv_heads", "head_dim", "d_ff", "max_seq_len"):
+        item = settings()[f"model.{name}"]
+        assert item.about.possible is not None
+        if not 1 <= getattr(shape, name) <= item.about.possible[1]:
+            raise msgspec.ValidationError(f"the network's {name} must be {allowed(item)}")
+    return shape

@@ -23,8 +23,8 @@ import msgspec
 import psutil
 
 from minigpt.errors import JobFailed, UserError, printable
+from minigpt.host import host_memory
 from minigpt.narration import size
-from minigpt.readings import host_memory
 from minigpt.tasks import NOBODY, Task
 from minigpt.workspace import Workspace
 

@@ -13,11 +13,10 @@ import sys
 from functools import cache
 from pathlib import Path
 
-import psutil
-
 from minigpt.config import TrainingSettings
 from minigpt.device import Device, as_text, cpu_threads, processor_name
-from minigpt.readings import first_gpu, host_memory
+from minigpt.host import host_memory
+from minigpt.readings import first_gpu
 
 # From compute capability 8.0 on, GPUs multiply bfloat16 in hardware; so do CPUs with one of these.
 _BFLOAT16_CAPABILITY = (8, 0)
@@ -36,7 +35,7 @@ def likely_device(training: TrainingSettings) -> Device:
         name, memory, capability = gpu
         automatic = "bfloat16" if capability >= _BFLOAT16_CAPABILITY else "float16"
     else:
-        name, memory = processor_name(), psutil.virtual_memory().total
+        name, memory = processor_name(), host_memory()[1]
         automatic = "bfloat16" if kind == "cpu" and _BFLOAT16_CPU_FLAGS & _cpu_flags() else "float32"
     return Device(kind, name, automatic if training.precision == "auto" else training.precision, memory, threads)
 

@@ -24,6 +24,7 @@ from minigpt.planning.reading import chosen, contents
 from minigpt.runs import list_runs
 from minigpt.summary import LIVE_STATES
 from minigpt.tasks import NOBODY, Task, TaskProcess, list_tasks
+from minigpt.text.records import read_json
 from minigpt.text.storage import write_file
 from minigpt.workspace import Workspace
 
@@ -33,7 +34,7 @@ _VERSION = 2
 # Of [training], what neither a step's time nor its memory depends on.
 _LENGTH_AND_RATES = {
     "max_epochs", "max_steps", "learning_rate", "muon_learning_rate", "schedule", "warmup_steps", "decay_fraction",
-    "min_lr_fraction", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon", "muon_momentum", "max_grad_norm",
+    "min_lr_fraction", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon", "muon_momentum", "max_grad_norm", "max_rollbacks",
     "target_loss", "patience", "seed", "eval_every", "eval_tokens", "save_every", "sample_every", "log_every",
     "keep_last", "keep_every", "sample_prompts",
 }  # fmt: skip
@@ -61,7 +62,7 @@ def cached_probe(workspace: Workspace, config: Config, corpus: str | None) -> Pr
     """Return what was measured of this configuration, on this machine and text, before, if it was; raises UserError."""
     path = _path(workspace, config, corpus)
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Probe)
+        return read_json(path, Probe)
     except (OSError, msgspec.DecodeError):
         return None
 

@@ -21,6 +21,7 @@ from minigpt.text.corpus import MANIFEST, Corpus, Manifest
 from minigpt.text.mixture import parse_mixture
 from minigpt.text.prepare import complete_manifest, shards_directory
 from minigpt.text.recipes import TokenizerRecipe
+from minigpt.text.records import read_json, read_toml
 from minigpt.text.sources import SAMPLE
 from minigpt.text.tokenizer import Tokenizer
 from minigpt.text.tokenizer_facts import tokenizer_path
@@ -117,7 +118,7 @@ def _open(workspace: Workspace, name: str) -> Corpus | None:
     try:
         for folder in (workspace.data / path, path):
             if (folder / MANIFEST).is_file():
-                return Corpus(folder, msgspec.toml.decode((folder / MANIFEST).read_bytes(), type=Manifest))
+                return Corpus(folder, read_toml(folder / MANIFEST, Manifest))
         if name == SAMPLE:
             return Corpus(workspace.data / SAMPLE, _sample_to_be())
     except (OSError, ValueError, msgspec.DecodeError) as error:
@@ -194,7 +195,7 @@ def _document_tokens(corpus: Corpus, tokens_a_character: float) -> int | None:
 def _statistics(corpus: Corpus) -> _Statistics | None:
     """Return what `minigpt corpus stats` has left beside the corpus, where it is of this content."""
     try:
-        cached = msgspec.json.decode((corpus.directory / _STATISTICS).read_bytes(), type=_Cached)
+        cached = read_json(corpus.directory / _STATISTICS, _Cached)
     except (OSError, msgspec.DecodeError):
         return None
     return cached.statistics if cached.content_hash == corpus.manifest.content_hash else None

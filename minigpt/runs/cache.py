@@ -16,11 +16,13 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from minigpt.events import EventReader
+from minigpt.events import EventReader, open_file
 
 # Reading less than this anew takes no longer than reading what was kept of it.
 WORTH_KEEPING_BYTES = 1 << 20
 _FINGERPRINT_BYTES = 4096
+_CHECKSUM_BYTES = 16
+_LARGEST_BYTES = 1 << 26
 
 Kept = TypeVar("Kept", bound=msgspec.Struct)
 
@@ -76,14 +78,20 @@ def _fingerprint(descriptor: int, position: int) -> bytes:
     head = os.pread(descriptor, min(_FINGERPRINT_BYTES, position), 0)
     tail_bytes = min(_FINGERPRINT_BYTES, position)
     tail = os.pread(descriptor, tail_bytes, position - tail_bytes)
-    return hashlib.blake2b(head + tail, digest_size=16).digest()
+    return _checksum(head + tail)
+
+
+def _checksum(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=_CHECKSUM_BYTES).digest()
 
 
 def read_kept(path: Path, type: type[Kept]) -> Kept | None:
     """Return what was kept in a file, or None where it is missing, or not what this program writes."""
     try:
-        return msgspec.msgpack.decode(path.read_bytes(), type=type)
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, ValueError):
+        with open_file(path) as file:
+            checksum, data = file.read(_CHECKSUM_BYTES), file.read(_LARGEST_BYTES)
+        return msgspec.msgpack.decode(data, type=type) if checksum == _checksum(data) else None
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, ValueError, RecursionError):
         return None
 
 
@@ -93,7 +101,7 @@ def keep(path: Path, value: Any) -> bool:
     try:
         # Whole numbers beyond 64 bits, which somebody may have written into the events, have no place in it.
         data = msgspec.msgpack.encode(value)
-        beside.write_bytes(data)
+        beside.write_bytes(_checksum(data) + data)
         beside.replace(path)
     except (OSError, OverflowError, RecursionError, UnicodeEncodeError):
         with suppress(OSError):

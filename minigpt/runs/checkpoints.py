@@ -63,10 +63,19 @@ def kind_of(name: str) -> str:
 
 
 def resume_checkpoint(directory: Path) -> Path | None:
-    """Return the checkpoint that is furthest on, by the run's events; by the files' dates where these tell nothing."""
+    """Return the checkpoint that is furthest on, by the run's events; by the files' dates where these tell nothing.
+
+    A file of which no event tells counts where it is younger than all of them: a killed process had no time to tell of
+    it, or a power loss took the last events. An older one belongs to a part of the run that was given up.
+    """
     files = {path.name: path for path in directory.glob("*.pt") if path.is_file()}
+    summary = summarise(directory)
     # By name: the run may have been moved since, and no event points outside its directory.
-    saved = [(event["step"], Path(event["path"]).name) for event in summarise(directory).saved_files()]
+    saved = [(event["step"], Path(event["path"]).name) for event in summary.saved_files()]
+    known = {name for _, name in saved}
+    untold = [path for name, path in files.items() if name not in known and kind_of(name) != "other"]
+    if youngest := newest_file(path for path in untold if modified(path) > (summary.last_event_time or 0.0)):
+        return youngest
     # Of equals the last written.
     told = [(step, order, name) for order, (step, name) in enumerate(saved) if name in files]
     if told:

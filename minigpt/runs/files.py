@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from minigpt.errors import UserError, printable
+from minigpt.events import open_file
 
 CONFIG, NOTE = "config.toml", "note.txt"
 BEST, FINAL, INTERRUPTED = "best_model.pt", "final_model.pt", "interrupted_checkpoint.pt"
@@ -51,8 +52,8 @@ def disk_use(directory: Path) -> int:
 def note_of(directory: Path) -> str:
     """Return what somebody has noted of a run, or nothing."""
     try:
-        with (directory / NOTE).open("rb") as file:
-            return file.read(_MAX_NOTE_BYTES).decode("utf-8", "replace").strip()[:MAX_NOTE_LETTERS]
+        with open_file(directory / NOTE) as file:
+            return (file.read(_MAX_NOTE_BYTES) or b"").decode("utf-8", "replace").strip()[:MAX_NOTE_LETTERS]
     except OSError:
         return ""
 

@@ -15,7 +15,7 @@ from minigpt.summary import LIVE_STATES, RunSummary
 
 KEPT = ".digest-summary"
 # To be raised with every change of what a summary holds, or of how events are folded into it.
-KEPT_VERSION = 1
+KEPT_VERSION = 2
 
 
 class _Kept(msgspec.Struct):

@@ -22,11 +22,13 @@ from minigpt.tasks import Task
 from minigpt.text.counting import utf8_length
 from minigpt.text.documents import Document
 from minigpt.text.recipes import TokenizerRecipe
+from minigpt.text.records import read_json
 from minigpt.text.shard_writer import ShardsLost, ShardWriter, WriterState
 from minigpt.text.shards import SPLITS
 from minigpt.text.splits import SplitPlan
 from minigpt.text.storage import shown, write_file
 from minigpt.text.tokenizer import Tokenizer
+from minigpt.workspace import sync_folder
 
 TOKENIZER_FILE = "tokenizer.json"
 JOURNAL = "journal.json"
@@ -104,7 +106,6 @@ def build(
                         _write_journal(folder, _Journal(copy, position, dict(text_bytes), states))
                     task.report("tokenising", sum(text_bytes.values()), total, "bytes")
     task.report("tokenised", total, total, "bytes")
-    (folder / JOURNAL).unlink(missing_ok=True)
     return {
         split: SplitRecord(
             files=[path.name for path in writer.paths],
@@ -139,7 +140,7 @@ def _tokenizer(folder: Path, plan: SplitPlan, recipe: TokenizerRecipe, task: Tas
 
 def _read_journal(folder: Path) -> _Journal:
     try:
-        return msgspec.json.decode((folder / JOURNAL).read_bytes(), type=_Journal)
+        return read_json(folder / JOURNAL, _Journal)
     except FileNotFoundError:
         return _Journal()
 
@@ -157,6 +158,8 @@ def _whole_journal(folder: Path, vocab_size: int, shard_tokens: int) -> _Journal
 
 
 def _write_journal(folder: Path, journal: _Journal) -> None:
+    # The shards that it counts must have their names before it says so.
+    sync_folder(folder)
     write_file(folder / JOURNAL, msgspec.json.encode(journal))
 
 

@@ -35,6 +35,7 @@ from minigpt.text.duplicates import (
     excerpt,
     extra,
 )
+from minigpt.text.records import read_json
 from minigpt.text.storage import shown, write_file
 
 # So many documents are compared for near copies (half a gigabyte of memory); what comes later only word for word.
@@ -222,7 +223,7 @@ class Cleaned:
     def load(cls, folder: Path) -> Cleaned:
         """Read what `save` wrote; raises UserError when it is missing or damaged."""
         try:
-            report = msgspec.json.decode((folder / _REPORT).read_bytes(), type=CleaningReport)
+            report = read_json(folder / _REPORT, CleaningReport)
             bits = [_Bits((folder / name).read_bytes(), report.documents) for name in (_KEPT, _REPAIRED)]
             whole = all(len(part.data) == (report.documents + 7) // 8 for part in bits)
         except (OSError, msgspec.DecodeError) as error:

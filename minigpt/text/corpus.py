@@ -29,6 +29,7 @@ from minigpt.text.counting import count_files, count_tokens
 from minigpt.text.documents import Document, Message, is_plain_text, read_documents, read_text_blocks
 from minigpt.text.hub_parts import PROGRESS
 from minigpt.text.reading import Passed, Reading
+from minigpt.text.records import read_toml
 from minigpt.text.storage import atomic_directory, fsync_tree, shown, write_file
 from minigpt.workspace import Workspace
 
@@ -309,7 +310,7 @@ def _named_as_the_user_knows(documents: Path, records: Sequence[SourceRecord]) -
 def _read_manifest(directory: Path) -> Manifest:
     path = directory / MANIFEST
     try:
-        return msgspec.toml.decode(path.read_bytes(), type=Manifest)
+        return read_toml(path, Manifest)
     except FileNotFoundError as error:
         raise UserError(
             f"There is no corpus in {shown(directory)} (no {MANIFEST}): add the text again under another name."
@@ -333,7 +334,7 @@ def _edited(directory: Path) -> bool:
 @contextmanager
 def _changing(directory: Path) -> Iterator[None]:
     """Be the only one to change a corpus; raises BlockingIOError when another process is."""
-    lock = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    lock = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield

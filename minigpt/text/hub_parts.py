@@ -16,6 +16,7 @@ import msgspec
 
 from minigpt.errors import JobFailed
 from minigpt.readings import free_disk
+from minigpt.text.records import read_json
 from minigpt.text.storage import shown, write_file
 
 PART_BYTES = 256_000_000
@@ -126,13 +127,14 @@ def _kept_progress(folder: Path, stream: str) -> Progress:
     """Return how far an earlier attempt came; what it left unfinished, or left of another stream, is removed."""
     progress = None
     try:
-        progress = msgspec.json.decode((folder / PROGRESS).read_bytes(), type=Progress)
+        progress = read_json(folder / PROGRESS, Progress)
     except (FileNotFoundError, msgspec.DecodeError):
         pass
-    if progress is None or progress.stream != stream:
+    whole = {f"part-{number:05}.jsonl" for number in range(progress.parts if progress else 0)}
+    lost = any(not (folder / name).exists() for name in whole)
+    if progress is None or progress.stream != stream or lost:
         empty_folder(folder)
         return Progress(stream)
-    whole = {f"part-{number:05}.jsonl" for number in range(progress.parts)}
     for path in folder.glob("part-*.jsonl"):
         if path.name not in whole:
             path.unlink()

@@ -13,10 +13,9 @@ import errno
 import hashlib
 import json
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,17 +26,19 @@ from minigpt.config import Config, CorpusSettings
 from minigpt.errors import JobFailed, UserError
 from minigpt.lock import LOCK, RunLock
 from minigpt.tasks import NOBODY, Task
-from minigpt.text.building import TOKENIZER_FILE, Dropout, SplitRecord, build
+from minigpt.text.building import JOURNAL, TOKENIZER_FILE, Dropout, SplitRecord, build
 from minigpt.text.cleaning import Cleaned, CleaningSettings, plan_cleaning, plan_cleaning_of_text
 from minigpt.text.corpus import Corpus
 from minigpt.text.duplicates import across_splits
 from minigpt.text.pretokenised import link_shards
 from minigpt.text.recipes import TokenizerRecipe
+from minigpt.text.records import read_toml
 from minigpt.text.shard_writer import SHARD_TOKENS
 from minigpt.text.shards import TokenSplit
 from minigpt.text.splits import SplitPlan
-from minigpt.text.storage import fsync_tree, shown, write_file
+from minigpt.text.storage import fsync_tree, scratch_directory, shown, write_file
 from minigpt.text.tokenizer import Tokenizer
+from minigpt.workspace import make_folder, sync_folder
 
 SHARDS_FILE = "shards.toml"
 CLEANED, DECIDED = "cleaned", "decided"
@@ -116,6 +117,9 @@ def prepare(
     )
     if complete_manifest(job.directory) is None:
         job.run(task)
+    else:
+        with suppress(OSError):  # a folder that is not ours to write in
+            (job.directory / LOCK).unlink(missing_ok=True)  # of a process that was killed at the very end
     return _open(job.directory, corpus, recipe.note)
 
 
@@ -166,8 +170,8 @@ def train_tokenizer(corpora: Sequence[Corpus], config: Config, task: Task = NOBO
 def _plan_of(corpus: Corpus, settings: CorpusSettings, task: Task) -> Iterator[SplitPlan]:
     """Plan the splits of a corpus as it is after cleaning, without making any shards."""
     cleaning = CleaningSettings.of(settings)
-    with tempfile.TemporaryDirectory(dir=corpus.directory, prefix=".plan-") as scratch:
-        cleaned = _decide(corpus, cleaning, Path(scratch), task) if cleaning.any else None
+    with scratch_directory(corpus.directory / "plan") as scratch:
+        cleaned = _decide(corpus, cleaning, scratch, task) if cleaning.any else None
         yield SplitPlan(corpus, settings.validation_fraction, settings.test_fraction, cleaned)
 
 
@@ -225,7 +229,7 @@ class _Preparation:
         while complete_manifest(self.directory) is None:
             lock = RunLock(folder)
             try:
-                folder.mkdir(parents=True, exist_ok=True)
+                make_folder(folder)
                 mine = lock.acquire()
             except FileNotFoundError:
                 continue  # the other one has finished and moved the folder away
@@ -256,6 +260,19 @@ class _Preparation:
                 return
             shutil.rmtree(self.directory)  # shards get their name when they are whole: these were damaged later
         _remove_other_attempts(folder)
+        if complete_manifest(folder) is None:
+            self._write_shards(folder, task)
+        shutil.rmtree(folder / CLEANED, ignore_errors=True)
+        (folder / JOURNAL).unlink(missing_ok=True)
+        for leftover in folder.glob(".*.part"):  # of a killed process: no other one is at work here
+            leftover.unlink()
+        fsync_tree(folder)
+        folder.rename(self.directory)
+        sync_folder(self.directory.parent)
+        # Not before: whoever waits would make a new one and begin again.
+        (self.directory / LOCK).unlink(missing_ok=True)
+
+    def _write_shards(self, folder: Path, task: Task) -> None:
         notes: list[str] = []
         if self._as_it_is():
             records = link_shards(self.corpus, folder, *self.fractions, task)
@@ -263,13 +280,10 @@ class _Preparation:
             plan = SplitPlan(self.corpus, *self.fractions, self._cleaned(folder, task))
             notes = plan.cleaned.report.in_words() if plan.cleaned else []
             records = build(folder, plan, self.recipe, self.dropout, task, self.shard_tokens)
-        shutil.rmtree(folder / CLEANED, ignore_errors=True)
+        # By the manifest, a later process knows that nothing is left to do: the shards' names must be there first.
+        fsync_tree(folder)
         manifest = tomlkit.dumps(msgspec.to_builtins(ShardsManifest(records, notes)))
         write_file(folder / SHARDS_FILE, manifest.encode())
-        fsync_tree(folder)
-        folder.rename(self.directory)
-        # Not before: whoever waits would make a new one and begin again.
-        (self.directory / LOCK).unlink()
 
     def _as_it_is(self) -> bool:
         """Whether the corpus came as tokens of just this tokenizer."""
@@ -310,7 +324,7 @@ def _remove_other_attempts(folder: Path) -> None:
 def complete_manifest(directory: Path) -> ShardsManifest | None:
     """Return what a folder of shards says of itself, or None when it is not there or not whole."""
     try:
-        manifest = msgspec.toml.decode((directory / SHARDS_FILE).read_bytes(), type=ShardsManifest)
+        manifest = read_toml(directory / SHARDS_FILE, ShardsManifest)
         for record in manifest.splits.values():
             for name, size in zip(record.files, record.sizes, strict=True):
                 if (directory / name).stat().st_size != size:

@@ -12,6 +12,7 @@ from minigpt.text.cleaning import Cleaned, repair
 from minigpt.text.corpus import Corpus
 from minigpt.text.documents import Document
 from minigpt.text.duplicates import document_hash
+from minigpt.text.records import read_json
 from minigpt.text.shards import SPLITS
 from minigpt.text.storage import write_file
 
@@ -108,7 +109,7 @@ class SplitPlan:
 
     def _remembered(self) -> dict[int, str]:
         try:
-            return msgspec.json.decode(self._memory.read_bytes(), type=dict[int, str])
+            return read_json(self._memory, dict[int, str])
         except (OSError, msgspec.DecodeError):
             return {}  # never needed yet, or spoilt: then they are chosen anew
 

@@ -6,13 +6,14 @@ import errno
 import fcntl
 import os
 import re
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from minigpt.errors import JobFailed, UserError, printable
+from minigpt.workspace import make_folder, new_file, sync_folder
 
 
 def shown(path: Path) -> str:
@@ -21,18 +22,55 @@ def shown(path: Path) -> str:
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all: beside, fsync'ed, renamed."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    """Write a file whole or not at all: beside, fsync'ed, renamed, and the folder fsync'ed.
+
+    What a killed process left of the same file is removed.
+    """
+    for leftover in _leftovers(path):
+        _remove_abandoned_file(leftover)
+    descriptor, temporary = _locked_file(path)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
+            # Before the file is closed and with that its lock is gone.
+            temporary.replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
+    sync_folder(path.parent)
+
+
+def _locked_file(path: Path) -> tuple[int, Path]:
+    """Make the file that is to become `path`, locked for as long as it is open."""
+    while True:
+        descriptor, temporary = new_file(path.parent, f".{path.name}.", ".part")
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+        except OSError:
+            return descriptor, temporary  # a file system that cannot lock: nobody removes anything there
+        # Another process may have taken it for a leftover before it was locked.
+        if temporary.exists():
+            return descriptor, temporary
+        os.close(descriptor)
+
+
+def _remove_abandoned_file(leftover: Path) -> None:
+    """Remove a file beside its place, unless whoever writes it lives."""
+    try:
+        # No link is followed, and nothing waited for.
+        descriptor = os.open(leftover, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not leftover.is_dir():
+            leftover.unlink(missing_ok=True)
+    except OSError:
+        pass  # locked, or on a file system that cannot lock, or not ours to remove
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
@@ -43,7 +81,7 @@ def atomic_directory(final: Path, kept: str = "") -> Iterator[Path]:
     that holds a file of the name `kept`: that one is handed out again, to go on with. Raises FileExistsError when
     `final` came to exist meanwhile, UserError when another process goes on with it and JobFailed when the disk is full.
     """
-    final.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(final.parent)
     _remove_leftovers(final, kept)
     building, lock = (_locked_leftover(final) if kept else None) or _locked_directory(final)
     try:
@@ -55,7 +93,7 @@ def atomic_directory(final: Path, kept: str = "") -> Iterator[Path]:
             if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
                 raise FileExistsError(str(final)) from error
             raise
-        _fsync(final.parent)
+        sync_folder(final.parent)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise JobFailed(
@@ -65,6 +103,18 @@ def atomic_directory(final: Path, kept: str = "") -> Iterator[Path]:
     finally:
         if not (kept and any(building.rglob(kept))):
             shutil.rmtree(building, ignore_errors=True)
+        os.close(lock)
+
+
+@contextmanager
+def scratch_directory(name: Path) -> Iterator[Path]:
+    """Make a directory beside `name` that is removed at the end; what killed processes left of such ones goes first."""
+    _remove_leftovers(name, "")
+    scratch, lock = _locked_directory(name)
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
         os.close(lock)
 
 
@@ -86,8 +136,11 @@ def _locked_leftover(final: Path) -> tuple[Path, int] | None:
 def _locked_directory(final: Path) -> tuple[Path, int]:
     """Make the directory to build in, locked for as long as this process lives."""
     while True:
-        building = Path(tempfile.mkdtemp(dir=final.parent, prefix=f".{final.name}.", suffix=".part"))
-        building.chmod(0o755)
+        building = final.parent / f".{final.name}.{secrets.token_hex(4)}.part"
+        try:
+            building.mkdir()
+        except FileExistsError:
+            continue
         try:
             lock = os.open(building, os.O_RDONLY)
         except FileNotFoundError:
@@ -111,7 +164,7 @@ def remove_all_abandoned(folder: Path) -> int:
 
 
 def _leftovers(final: Path) -> list[Path]:
-    """Return the directories in which `final` was built, but not those of a name that only begins like it."""
+    """Return that in which `final` was built, but not what has a name that only begins like it."""
     pattern = re.compile(rf"\.{re.escape(final.name)}\.[^.]+\.part")
     return [path for path in final.parent.iterdir() if pattern.fullmatch(path.name)]
 

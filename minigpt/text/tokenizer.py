@@ -12,12 +12,14 @@ from __future__ import annotations
 import codecs
 import itertools
 import json
+import math
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tokenizers
@@ -49,6 +51,10 @@ from minigpt.text.tokenizer_kinds import (
     word_core,
 )
 
+# The largest of other people's are a tenth of that.
+_LARGEST_BYTES = 1 << 28
+_LARGEST_ID = 1 << 24
+_MOST_GROWTH = 1000
 # Names of the end-of-text token in other people's tokenizers.
 _FOREIGN_END_OF_TEXT = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>")
 
@@ -133,7 +139,11 @@ class Tokenizer:
         """Open a tokenizer.json, ours or another's; raises UserError when it is missing or damaged."""
         path = Path(path)
         try:
-            text = path.read_text(encoding="utf-8")
+            with path.open("rb") as file:
+                content = file.read(_LARGEST_BYTES + 1)
+            if len(content) > _LARGEST_BYTES:
+                raise UserError(f"{shown(path)} is larger than any tokenizer.json: name another file.")
+            text = content.decode("utf-8")
         except OSError as error:
             raise UserError(f"Cannot read the tokenizer {shown(path)} ({error.strerror}): check the path.") from error
         except UnicodeDecodeError as error:
@@ -148,6 +158,14 @@ class Tokenizer:
         except Exception as error:  # the library raises bare Exception, nothing narrower
             reason = printable(str(error), single_line=True)
             raise UserError(f"{origin} is not a valid tokenizer.json ({reason}): name another file.") from error
+        # Before it is written out again, which takes a place for every id up to the largest.
+        if max(core.get_vocab(with_added_tokens=True).values(), default=0) > _LARGEST_ID:
+            raise UserError(f"{origin} has a token with an id above {_LARGEST_ID:,}: name another file.")
+        if _growth(json.loads(core.to_str()).get("normalizer")) > _MOST_GROWTH:
+            raise UserError(
+                f"{origin} makes more than {_MOST_GROWTH} times as much of a text before it is cut into tokens: that "
+                "is a trap for memory, name another file."
+            )
         return cls(core)
 
     def to_json(self) -> str:
@@ -418,6 +436,17 @@ def _library_errors() -> Iterator[None]:
     except Exception as error:  # the library raises bare Exception, nothing narrower
         reason = printable(str(error), single_line=True)
         raise UserError(f"This tokenizer cannot cut that text ({reason}): use another tokenizer.json.") from error
+
+
+def _growth(normalizer: Any) -> float:
+    """Return how many times as long a text may become by what a tokenizer.json does to it first."""
+    if not isinstance(normalizer, dict):
+        return 1
+    if normalizer.get("type") == "Sequence":
+        return math.prod(map(_growth, normalizer.get("normalizers") or []))
+    if normalizer.get("type") == "Replace":
+        return 1.0 + len(normalizer.get("content") or "") / max(1, len(normalizer["pattern"].get("String") or ""))
+    return 1.0 + len(normalizer.get("prepend") or "")
 
 
 def _bytes_of_characters() -> dict[str, bytes]:

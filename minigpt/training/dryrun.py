@@ -13,7 +13,8 @@ from pathlib import Path
 import torch
 
 from minigpt.device import synchronise
-from minigpt.readings import free_disk, host_memory
+from minigpt.host import host_memory
+from minigpt.readings import free_disk
 from minigpt.text.mixture import Mixture
 from minigpt.training.plan import checkpoints_kept, memory_estimate
 from minigpt.training.recorder import Recorder

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from minigpt.narration import duration
-from minigpt.training.ended import EXIT_FAILED, Ended
 
 if TYPE_CHECKING:
     from minigpt.training.trainer import Trainer
@@ -59,7 +58,7 @@ class StepMetrics:
             self.drain()
 
     def drain(self) -> None:
-        """Fetch and record what was added since the last call; raises Ended where it cannot go on like this."""
+        """Fetch and record what was added since the last call; raises GoneBad where it cannot go on like this."""
         if not self._undrained:
             return
         trainer = self.trainer
@@ -77,9 +76,7 @@ class StepMetrics:
             trainer.recorder.event("step", **record)
             if record["step"] == self._first_step + STEPS_TO_JUDGE_BY:
                 self._say_how_long(record["step"], now)
-            if trainer.bad_updates.judge(record["step"], position, bool(finite)):
-                trainer.bad_updates.tell_the_end()
-                raise Ended("loss or gradient not finite", EXIT_FAILED)
+            trainer.bad_updates.judge(record["step"], position, loss, bool(finite))
             trainer.doctor.on_step(record["step"], loss, grad_norm)
         trainer.doctor.on_time(seconds, len(steps), reading, now - asked)
 

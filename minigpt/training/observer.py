@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING
 
-from minigpt.inference.evaluate import Evaluation, evaluate
+import torch
+
+from minigpt.inference.evaluate import Evaluation, evaluate, usual_windows
 from minigpt.inference.generate import LoadedModel
 from minigpt.text.documents import Message
 from minigpt.text.shards import TokenSplit
+from minigpt.training.out_of_memory import attempted
 
 if TYPE_CHECKING:
     from minigpt.training.trainer import Trainer
@@ -23,6 +27,8 @@ class Observer:
     def __init__(self, trainer: Trainer) -> None:
         self.trainer = trainer
         self.byte_lengths = trainer.text.tokenizer.token_byte_lengths()
+        self.windows_at_once = usual_windows(trainer.model)
+        self.skipped = False  # whether the memory was not enough for what was last asked of it
 
     def validate(self) -> bool:
         """Measure the loss on a fixed part of each split; return True when these weights are the best yet."""
@@ -33,6 +39,8 @@ class Observer:
                 if split.tokens < 2:
                     continue
                 result = self._evaluate(split, trainer.plan.eval_tokens)
+                if result is None:
+                    break
                 if split is text.validation:
                     improved = self._compare_with_best(result.loss)
                 self._record(split.name, result, improved and split is text.validation)
@@ -43,11 +51,41 @@ class Observer:
         validation = self.trainer.text.validation
         if validation.tokens > self.trainer.plan.eval_tokens:
             with self.trainer.recorder.during("evaluating"):
-                self._record("validation", self._evaluate(validation, None), False, whole=True)
+                if (result := self._evaluate(validation, None)) is not None:
+                    self._record("validation", result, False, whole=True)
 
-    def _evaluate(self, split: TokenSplit, limit: int | None) -> Evaluation:
+    def _evaluate(self, split: TokenSplit, limit: int | None) -> Evaluation | None:
+        """Evaluate as many windows at once as the memory bears, from here on; return None where it bears none."""
         trainer = self.trainer
-        return evaluate(trainer.model, split.shards, self.byte_lengths, limit, precision=trainer.precision)
+
+        def measure() -> Evaluation:
+            return evaluate(
+                trainer.model,
+                split.shards,
+                self.byte_lengths,
+                limit,
+                precision=trainer.precision,
+                windows_at_once=self.windows_at_once,
+            )
+
+        self.skipped = False
+        while not self.skipped:
+            try:
+                return attempted(measure, trainer.device.kind)
+            except torch.OutOfMemoryError:
+                self.skipped = self.windows_at_once == 1
+                self.windows_at_once = max(1, self.windows_at_once // 2)
+        self._skip("evaluation-skipped", "evaluate even one window at a time, so this evaluation is left out")
+        return None
+
+    def _skip(self, code: str, what: str) -> None:
+        self.trainer.recorder.notice(
+            "warning",
+            code,
+            f"The memory was not enough to {what}. The training goes on, and the next is tried at its time: close "
+            "other programs on the device, or lower micro_batch_size.",
+            step=self.trainer.progress.step,
+        )
 
     def _record(self, split: str, result: Evaluation, best: bool, whole: bool = False) -> None:
         progress = self.trainer.progress
@@ -83,10 +121,18 @@ class Observer:
         loaded = LoadedModel(
             trainer.model, text.tokenizer, trainer.config, trainer.device, text.conversations, text.separated
         )
-        changes = {"max_new_tokens": SAMPLE_TOKENS, "seed": SAMPLE_SEED}
+        self.skipped = False
         for opening in text.prompts if prompt is None else (prompt,):
-            if text.conversations and opening.endswith("?"):
-                pieces = loaded.reply([Message("user", opening)], **changes)
-            else:
-                pieces = loaded.stream(opening, **changes)
-            trainer.recorder.event("sample", step=trainer.progress.step, prompt=opening, text="".join(pieces))
+            try:
+                said = attempted(partial(self._say, loaded, opening), trainer.device.kind)
+            except torch.OutOfMemoryError:
+                self.skipped = True
+                self._skip("sample-skipped", "let the model write, so this sample is left out")
+                return
+            trainer.recorder.event("sample", step=trainer.progress.step, prompt=opening, text=said)
+
+    def _say(self, model: LoadedModel, opening: str) -> str:
+        changes = {"max_new_tokens": SAMPLE_TOKENS, "seed": SAMPLE_SEED}
+        if self.trainer.text.conversations and opening.endswith("?"):
+            return "".join(model.reply([Message("user", opening)], **changes))
+        return "".join(model.stream(opening, **changes))

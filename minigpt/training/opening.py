@@ -37,6 +37,8 @@ def start_event(session: Session, trainer: Trainer) -> dict[str, Any]:
         "precision": device.precision,
         "vocab_size": model.config.vocab_size,
         "resumed_from": session.resumed.step if session.resumed else None,
+        "lengthened": session.lengthened,
+        "changed": session.changed,
         "forked_from": session.origin.as_fields() if session.origin else None,
         "environment": environment(trainer),
         **start_extras(trainer),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,8 @@ from minigpt.readings import readings
 
 HEARTBEAT_SECONDS = 10
 READINGS_SECONDS = 5
+# The lines of the log that wait in memory while it cannot be written; of more, the first are lost.
+MAX_UNLOGGED = 1000
 
 Listener = Callable[[dict[str, Any]], None]
 
@@ -32,10 +35,12 @@ class Recorder:
         self.phase = "starting"
         self.last_progress = time.time()
         self.on_readings: Callable[[dict[str, Any]], None] | None = None  # called in the side thread
-        self._log_failed = False
+        self._log_error: OSError | None = None
+        self._unlogged: deque[str] = deque(maxlen=MAX_UNLOGGED)
         self._closing = threading.Event()
         # Reentrant: a listener may cause an event.
         self._telling = threading.RLock()
+        self._logging = threading.Lock()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
     def __enter__(self) -> Recorder:
@@ -45,18 +50,32 @@ class Recorder:
     def __exit__(self, *exception: object) -> None:
         self._closing.set()
         self._thread.join()
+        self.writer.flush()
+        if (error := self.writer.error) is not None:
+            why, lost = error.strerror or error, self.writer.unwritten
+            # Those who listen hear it, and so does the file if there is room at the last moment.
+            self.notice(
+                "error",
+                "events-unwritten",
+                f"Cannot write {self.directory / EVENTS} ({why}): the last {lost:,} events of the run are lost to "
+                "those who read it later. Its checkpoints are not concerned.",
+            )
         self.writer.close()
 
     def event(self, type: str, **fields: Any) -> None:
-        """Write one event, log it, and tell the listeners."""
+        """Write one event, log it, and tell the listeners. The run's end tells how many events had to be given up."""
+        if type == "end" and self.writer.dropped:
+            fields = {**fields, "events_lost": self.writer.dropped}
         self._write(type, fields, progress=type not in ("phase", "device"))
 
     def _write(self, type: str, fields: dict[str, Any], progress: bool) -> None:
         event = self.writer.write(type, **fields)
         if progress:
             self.last_progress = event["time"]
-        self._log(event)
+        trouble = self._log(event)
         self._tell(event)
+        if trouble is not None:
+            self.notice("warning", "log-unwritable", trouble, aside=True)
 
     def notice(
         self, severity: str, code: str, message: str, *, cure: Cure | None = None, aside: bool = False, **more: Any
@@ -105,16 +124,29 @@ class Recorder:
             for listener in self.listeners:
                 listener(event)
 
-    def _log(self, event: dict[str, Any]) -> None:
+    def _log(self, event: dict[str, Any]) -> str | None:
+        """Write an event's line, if it has one; return in words that this is no longer possible, once."""
         line = narrate(event, self.log_every)
         if line is None:
-            return
+            return None
+        with self._logging:
+            failed_before = self._log_error is not None
+            self._append_to_log(f"{clock(event)}  {line}\n")
+            error = self._log_error
+        # The log repeats what the events hold: that it waits must not stop the training.
+        if error is None or failed_before:
+            return None
+        return f"Cannot write {self.log_path} ({error.strerror or error}): its lines wait in memory."
+
+    def _append_to_log(self, line: str) -> None:
+        # Of a line that was cut off the beginning may stand there.
+        lead = "" if self._log_error is None else "\n"
+        self._unlogged.append(line)
         try:
             with self.log_path.open("a", encoding="utf-8", errors="backslashreplace") as log:
-                log.write(f"{clock(event)}  {line}\n")
-            self._log_failed = False
+                log.write(lead + "".join(self._unlogged))
         except OSError as error:
-            # The log repeats what the events hold: losing a line of it must not stop the training.
-            if not self._log_failed:
-                self._log_failed = True
-                self.notice("warning", "log-unwritable", f"Cannot write {self.log_path} ({error.strerror}).")
+            self._log_error = error.with_traceback(None)
+        else:
+            self._log_error = None
+            self._unlogged.clear()

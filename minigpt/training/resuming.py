@@ -8,9 +8,8 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from minigpt.errors import UserError
+from minigpt.errors import UserError, one_line
 from minigpt.jobs import EVENTS, EventReader, is_running
 from minigpt.runs import (
     CONFIG,
@@ -44,7 +43,8 @@ def run_to_resume(workspace: Workspace, target: str | None, turn: Turn | None = 
         directory = newest
     if is_running(directory) and (turn is None or turn.directory != directory):
         raise UserError(
-            f"The run {directory.name} is training right now: watch it with `minigpt runs watch {directory.name}`."
+            f"The run {one_line(directory.name)} is training right now: watch it with "
+            f"`minigpt runs watch {one_line(directory.name)}`."
         )
     return directory
 
@@ -62,7 +62,8 @@ def checkpoint_to_resume(workspace: Workspace, target: str | None, turn: Turn | 
     checkpoint = resume_checkpoint(directory)
     if checkpoint is None:
         raise UserError(
-            f"The run {directory.name} ended before its first checkpoint: start anew with {fork_command(directory)}."
+            f"The run {one_line(directory.name)} ended before its first checkpoint: start anew with "
+            f"{fork_command(directory)}."
         )
     return checkpoint
 
@@ -85,7 +86,8 @@ def directory_to_go_on_in(
             return directory
     stem = directory.name if (directory / EVENTS).exists() else path.stem
     own = workspace.run_directory(name or new_run_name(workspace, stem))
-    say(f"Going on from step {step:,} in a new run, {own.name}: {directory.name} stays as it is.")
+    if own != directory:  # one that has waited for its turn has its own copy
+        say(f"Going on from step {step:,} in a new run, {own.name}: {one_line(directory.name)} stays as it is.")
     return own
 
 
@@ -103,7 +105,8 @@ def checkpoint_to_fork(workspace: Workspace, target: str) -> Path:
     checkpoint = best_checkpoint(directory)
     if checkpoint is None:
         raise UserError(
-            f"The run {directory.name} has no checkpoint to begin from: start anew with {fork_command(directory)}."
+            f"The run {one_line(directory.name)} has no checkpoint to begin from: start anew with "
+            f"{fork_command(directory)}."
         )
     return checkpoint
 
@@ -133,11 +136,11 @@ def _keep(path: Path, own: Path) -> None:
         except OSError:  # on another disk, or on one without hard links
             shutil.copyfile(path, own)
     except FileNotFoundError as error:
-        raise UserError(f"{path} was removed a moment ago: name another checkpoint to begin from.") from error
+        raise UserError(f"{one_line(path)} was removed a moment ago: name another checkpoint to begin from.") from error
     except OSError as error:
         raise UserError(
-            f"Cannot keep a copy of {path} in {own.parent} until the run begins ({error.strerror}): make room there, "
-            "or begin without --after."
+            f"Cannot keep a copy of {one_line(path)} in {own.parent} until the run begins ({error.strerror}): make "
+            "room there, or begin without --after."
         ) from error
 
 
@@ -149,16 +152,6 @@ def run_of(path: Path) -> str:
 def fork_command(directory: Path) -> str:
     """Return the command that starts a new run with the settings of this one."""
     return f"`minigpt train --config {shlex.quote(str(directory / CONFIG))}`"
-
-
-def acknowledgements(directory: Path) -> list[dict[str, Any]]:
-    """Return what the run has said to commands so far, oldest first."""
-    found = []
-    with EventReader(directory / EVENTS) as reader:
-        while True:
-            found += [event for event in reader.poll() if event.get("type") == "command"]
-            if reader.at_end:
-                return found
 
 
 def recorded_preset(directory: Path) -> str:

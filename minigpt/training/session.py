@@ -17,25 +17,26 @@ import torch
 from minigpt.config import Config
 from minigpt.device import Device, choose, tune_process
 from minigpt.errors import UserError
-from minigpt.jobs import RunLock
+from minigpt.jobs import EVENTS, RunLock
 from minigpt.model.checkpoint import BEST, Checkpoint, load
 from minigpt.model.gpt import GPT, GPTConfig
 from minigpt.presets import to_toml
-from minigpt.runs import CONFIG, fork_name, new_run_name
+from minigpt.runs import CONFIG, fork_name, new_run_name, summarise
 from minigpt.text.storage import write_file
 from minigpt.text.texts import gather
 from minigpt.training.controls import StopSignals, acknowledged_sets
+from minigpt.training.course import outline
 from minigpt.training.forking import Origin
 from minigpt.training.material import TrainingText, require_unchanged, resolved, told_corpora, training_text
 from minigpt.training.opening import give_first_notices, start_event
 from minigpt.training.optimizer import warmup_of
 from minigpt.training.plan import Plan, checkpoint_bytes, make_plan
 from minigpt.training.recorder import Listener, Recorder
-from minigpt.training.resuming import acknowledgements, checkpoint_to_resume, directory_to_go_on_in
+from minigpt.training.resuming import RESUMABLE, checkpoint_to_resume, directory_to_go_on_in
 from minigpt.training.state import Progress, restore
 from minigpt.training.trainer import Trainer
 from minigpt.training.turns import Turn
-from minigpt.workspace import Workspace
+from minigpt.workspace import Workspace, make_folder
 
 Say = Callable[[str], None]
 
@@ -62,6 +63,8 @@ class Session:
     origin: Origin | None = None
     notices: list[tuple[str, str]] = field(default_factory=list)
     lengthened: bool = False
+    changed: dict[str, Any] = field(default_factory=dict)  # what a person wants of its memory, from here on
+    told: int | None = None  # bytes of its events, when the checkpoint to go on from was chosen
 
     @classmethod
     def new(
@@ -129,6 +132,7 @@ class Session:
         """
         workspace.require_writable()
         path = checkpoint_to_resume(workspace, target, turn)
+        told = _events_bytes(path.parent)
         checkpoint = load(path)
         directory = directory_to_go_on_in(workspace, path, checkpoint.step, say, run)
         if not checkpoint.training:
@@ -136,9 +140,14 @@ class Session:
                 f"{path} has weights but no optimizer state (it was imported or exported): it cannot be resumed."
             )
         try:
-            return cls._resume(workspace, _with_memory(checkpoint, memory or {}), directory, epochs, steps, say)
+            session = cls._resume(workspace, _with_memory(checkpoint, memory or {}), directory, epochs, steps, say)
         except (KeyError, msgspec.ValidationError) as error:
             raise UserError(f"{path} is damaged ({error}): choose another checkpoint of the run.") from error
+        if memory:
+            wanted = {**memory, "micro_batch_size": session.plan.micro_batch_size}
+            session.changed = {name: wanted[name] for name in memory}
+        session.told = told if directory == path.parent else None
+        return session
 
     @classmethod
     def replay(cls, workspace: Workspace, path: Path, directory: Path, say: Say = print) -> Session:
@@ -187,7 +196,8 @@ class Session:
         progress = self.progress
         self.lengthened = not (epochs is None and steps is None)
         if not self.lengthened:
-            if progress.step >= progress.last_step:
+            # Killed after its last step, a run has still to be measured.
+            if progress.step >= progress.last_step and summarise(self.directory).state not in RESUMABLE:
                 run = self.directory.name
                 raise UserError(
                     f"The run {run} is finished: give it more with --resume {run} --epochs N, "
@@ -221,13 +231,15 @@ class Session:
 
     def train(self, listeners: tuple[Listener, ...] = (), turn: Turn | None = None) -> int:
         """Train to the end, whichever it is; return the exit code. A run that waited for its `turn` has its lock."""
-        self.directory.mkdir(parents=True, exist_ok=True)
+        make_folder(self.directory)
         lock = RunLock(self.directory) if turn is None else turn.lock
         if turn is None and not lock.acquire():
             raise UserError(f"Another process is training the run {self.directory.name} right now.")
         try:
             if self.resumed is None and (self.directory / CONFIG).exists():
                 raise UserError(f"Another process has made {self.directory.name} meanwhile: choose another --run.")
+            if turn is None and self.told is not None and self.told != _events_bytes(self.directory):
+                raise UserError(f"Another process has trained the run {self.directory.name} meanwhile: try again.")
             for leftover in (*self.directory.glob(".*.part"), *self.directory.glob(".*.link")):  # of a killed process
                 leftover.unlink(missing_ok=True)
             write_file(self.directory / CONFIG, to_toml(self.config).encode())
@@ -253,12 +265,13 @@ class Session:
         if turn is not None:
             # Somebody may have asked for something while this process got ready.
             trainer.controls.commands = turn.commands
-        recorder.event("start", **start_event(self, trainer), queued_behind=[] if turn is None else turn.behind)
+        start = {**start_event(self, trainer), "queued_behind": [] if turn is None else turn.behind}
+        trainer.rollback.start = start
+        recorder.event("start", **start)
         if self.resumed is not None:
             restore(trainer, self.resumed.training)
-            trainer.controls.replays = acknowledged_sets(
-                acknowledgements(self.directory), self.resumed.step, () if not self.lengthened else ("max_steps",)
-            )
+            trainer.controls.replays = acknowledged_sets(outline(self.directory), self.resumed.step)
+            trainer.rollback.clear()
         give_first_notices(self, trainer)
         if self.origin is not None:
             # A fork's first weights are trained, and what comes may be worse.
@@ -282,6 +295,13 @@ class Session:
         config = self.config
         numbers = checkpoint_bytes(config.model, self.model.config.vocab_size, config.training)
         return numbers + len(self.text.tokenizer.to_json())
+
+
+def _events_bytes(directory: Path) -> int:
+    try:
+        return (directory / EVENTS).stat().st_size
+    except OSError:
+        return 0
 
 
 def _with_memory(checkpoint: Checkpoint, changes: Mapping[str, Any]) -> Checkpoint:

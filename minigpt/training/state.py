@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import torch
+from torch import Tensor
 
 from minigpt.device import describe
 from minigpt.model.checkpoint import EPOCH, STEP, Checkpoint
@@ -39,6 +41,8 @@ class Progress(msgspec.Struct):
     loss_scale: float = 1.0
     good_updates: int = 0  # since the loss scale last changed
     bad_updates: int = 0  # in a row
+    spike_above: float | None = None  # a loss that is far from the usual (nats a token); None until that is known
+    spike_steps: int = 0  # in a row with such a loss
     best_loss: float | None = None
     best_step: int = 0
     evaluations_without_gain: int = 0
@@ -46,9 +50,6 @@ class Progress(msgspec.Struct):
 
 def capture(trainer: Trainer) -> Checkpoint:
     """Return all of a run as it stands now."""
-    random_states = {"cpu": torch.get_rng_state()}
-    if trainer.device.kind == "cuda":
-        random_states["cuda"] = torch.cuda.get_rng_state()
     progress, text = trainer.progress, trainer.text
     return Checkpoint(
         config=trainer.config,
@@ -64,11 +65,30 @@ def capture(trainer: Trainer) -> Checkpoint:
             "plan": {name: getattr(trainer.plan, name) for name in PLAN_OF_A_RUN},
             "limits": {"target_loss": trainer.settings.target_loss, "patience": trainer.settings.patience},
             "optimizer": trainer.optimizer.state_dict(),
-            "random_states": random_states,
+            "random_states": random_states(trainer.device.kind),
             "corpus": text.content_hash,
             "environment": environment(trainer),
         },
     )
+
+
+def random_states(device_kind: str) -> dict[str, Tensor]:
+    """Return where the random numbers of the host and of the device stand."""
+    states = {"cpu": torch.get_rng_state()}
+    if device_kind == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state()
+    elif device_kind == "mps":
+        states["mps"] = torch.mps.get_rng_state()
+    return states
+
+
+def set_random_states(states: dict[str, Tensor]) -> None:
+    """Have random numbers go on from where they stood."""
+    torch.set_rng_state(states["cpu"])
+    if "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"])
+    if "mps" in states:
+        torch.mps.set_rng_state(states["mps"])
 
 
 def environment(trainer: Trainer) -> dict[str, Any]:
@@ -88,10 +108,24 @@ def environment_changes(before: dict[str, Any], now: dict[str, Any]) -> list[str
 def restore(trainer: Trainer, state: dict[str, Any]) -> None:
     """Take optimizer, random states and changed limits from a checkpoint; weights and progress are there already."""
     trainer.optimizer.load_state_dict(state["optimizer"])
-    torch.set_rng_state(state["random_states"]["cpu"])
-    if trainer.device.kind == "cuda" and "cuda" in state["random_states"]:
-        torch.cuda.set_rng_state(state["random_states"]["cuda"])
+    states = state["random_states"]
+    set_random_states({kind: states[kind] for kind in ("cpu", trainer.device.kind) if kind in states})
     trainer.settings = msgspec.structs.replace(trainer.settings, **state["limits"])
+
+
+def go_back(trainer: Trainer, checkpoint: Checkpoint, progress: Progress) -> None:
+    """Put a trainer, within its session, where it stood when one of its checkpoints was written."""
+    now = trainer.progress
+    if progress.first_step < now.first_step:
+        # Written before the run got a new end: the session has that from the command line, and no file has it yet.
+        schedule = {name: getattr(now, name) for name in ("first_step", "last_step", "peak")}
+        progress = msgspec.structs.replace(progress, **schedule, evaluations_without_gain=0)
+    for name in progress.__struct_fields__:
+        setattr(now, name, getattr(progress, name))
+    trainer.model.load_state_dict(checkpoint.weights)
+    trainer.plan = replace(trainer.plan, **{name: checkpoint.training["plan"][name] for name in PLAN_OF_A_RUN})
+    trainer.recorder.log_every = trainer.plan.log_every
+    restore(trainer, checkpoint.training)
 
 
 def remove_old_checkpoints(directory: Path, keep_last: int, keep_every: int | None = None) -> None:

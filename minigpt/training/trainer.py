@@ -10,7 +10,7 @@ two steps: evaluate, sample, save, and obey the person.
 from __future__ import annotations
 
 import time
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,13 +26,15 @@ from minigpt.training.bad_updates import BadUpdates
 from minigpt.training.checkpointer import Checkpointer
 from minigpt.training.controls import Controls
 from minigpt.training.diagnosis.doctor import Doctor
-from minigpt.training.ended import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, Ended
+from minigpt.training.ended import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, Ended, GoneBad
 from minigpt.training.metrics import StepMetrics
 from minigpt.training.observer import Observer
 from minigpt.training.optimizer import Optimizer, rate_factor
-from minigpt.training.out_of_memory import is_out_of_memory, rescue
+from minigpt.training.out_of_memory import Thrift, is_out_of_memory, rescue
 from minigpt.training.plan import Plan
 from minigpt.training.recorder import Recorder
+from minigpt.training.rollback import Rollback
+from minigpt.training.room import Room
 from minigpt.training.state import Progress
 
 if TYPE_CHECKING:
@@ -66,11 +68,14 @@ class Trainer:
         self.network: Any = _compiled(model) if self.settings.compile else model.loss
         self.controls = Controls(self)
         self.checkpointer = Checkpointer(self)
+        self.room = Room(self)
         self.metrics = StepMetrics(self)
+        self.thrift = Thrift(self)
         self.updating = False  # whether the optimizer is moving the weights
         self.peak_flops, self.peak_source = peak_flops(device)
         self.doctor = Doctor(self)
         self.bad_updates = BadUpdates(self)
+        self.rollback = Rollback(self)
 
     def _muon_dtype(self) -> torch.dtype:
         return torch.bfloat16 if self.device.kind != "cpu" or self.device.precision == "bfloat16" else torch.float32
@@ -78,13 +83,17 @@ class Trainer:
     def fit(self) -> int:
         """Train until the plan is done, the target reached, or somebody says stop; return the exit code."""
         self.recorder.on_readings = self.doctor.on_readings
+        self.thrift.allowed = True
         try:
             self._begin()
             while self.progress.step < self.progress.last_step:
-                self._between_steps()
-                self.train_step()
-                self.recorder.enter("training")
-                self._after_step()
+                try:
+                    self._between_steps()
+                    self.train_step()
+                    self.recorder.enter("training")
+                    self._after_step()
+                except GoneBad as trouble:
+                    self.rollback.carry_out(trouble)
             self._finish("all planned steps done")
         except Ended as end:
             return self._end(end.reason, end.exit_code)
@@ -104,6 +113,8 @@ class Trainer:
             self.sample()
         else:
             self.doctor.recall()
+            # Killed after the step that ended it early, the run is to end there again.
+            self._stop_early()
         self.recorder.enter("compiling" if self.settings.compile else "training")
         self.metrics.begin()
 
@@ -115,15 +126,8 @@ class Trainer:
         began = time.perf_counter()
         inputs, targets = self.batch_at(progress.position)
         self.metrics.reading += time.perf_counter() - began
-        loss = torch.zeros((), device=self.torch_device)
         self.model.train()
-        for start in range(0, len(inputs), self.plan.micro_batch_size):
-            part = slice(start, start + self.plan.micro_batch_size)
-            with self.autocast():
-                # The mean over all tokens of the step, however many parts it comes in.
-                share = self.network(inputs[part], targets[part]) / inputs.numel()
-            (share * progress.loss_scale).backward()
-            loss += share.detach()
+        loss = self.thrift.gradients(lambda: self.gradients(inputs, targets))
         grad_norm, finite = self._clip_gradients(loss)
         factor = (
             progress.lr_scale
@@ -141,6 +145,18 @@ class Trainer:
         progress.step += 1
         progress.position += len(inputs)
         self.metrics.add(loss, grad_norm, finite, factor)
+
+    def gradients(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        """Add up the gradients of a batch, a micro-batch at a time; return its mean loss (nats a token)."""
+        loss = torch.zeros((), device=self.torch_device)
+        for start in range(0, len(inputs), self.plan.micro_batch_size):
+            part = slice(start, start + self.plan.micro_batch_size)
+            with self.autocast():
+                # The mean over all tokens of the step, however many parts it comes in.
+                share = self.network(inputs[part], targets[part]) / inputs.numel()
+            (share * self.progress.loss_scale).backward()
+            loss += share.detach()
+        return loss
 
     def batch_at(self, position: int) -> tuple[Tensor, Tensor]:
         """Return the inputs and targets of the step that begins at this window, on the device: (windows, time) each."""
@@ -172,10 +188,12 @@ class Trainer:
 
     def _between_steps(self) -> None:
         self.controls.obey()
+        self.room.wait_for_events()
         if self.controls.stop_reason:
             self.drain()
-            if not self.save(INTERRUPTED):
-                raise Ended(f"{self.controls.stop_reason}, but the last steps could not be saved", EXIT_FAILED)
+            if not self.save(INTERRUPTED) and not self.checkpointer.has_saved_this_step():
+                unsaved = self.checkpointer.unsaved_in_words()
+                raise Ended(f"{self.controls.stop_reason}, and {unsaved}", EXIT_FAILED)
             raise Ended(f"interrupted ({self.controls.stop_reason})", EXIT_INTERRUPTED)
 
     def _after_step(self) -> None:
@@ -188,7 +206,7 @@ class Trainer:
             self.sample()
         if names := self.checkpointer.due():
             self.drain()
-            self.save(*names)
+            self.save_or_wait(*names)
         self._stop_early()
 
     def _stop_early(self) -> None:
@@ -221,16 +239,19 @@ class Trainer:
         """Measure the whole validation split and save the final weights."""
         self.drain()
         # Saved before they are measured: on much text that takes long, and everything can happen meanwhile.
-        if not self.save(FINAL):
-            raise Ended("the final weights could not be saved", EXIT_FAILED)
-        (self.directory / INTERRUPTED).unlink(missing_ok=True)
+        if not self.save_or_wait(FINAL):
+            unsaved = self.checkpointer.unsaved_in_words()
+            raise Ended(f"{self.controls.stop_reason} at the end, and {unsaved}", EXIT_FAILED)
+        with suppress(OSError):  # older than the final one, and so in nobody's way
+            (self.directory / INTERRUPTED).unlink(missing_ok=True)
         self.validate()
         no_best = self.text.validation.tokens < 2 or not (self.directory / BEST).exists()
         if self.checkpointer.unsaved_best or no_best:
-            self.save(BEST)
+            self.save_or_wait(BEST)
         self.doctor.on_end()
         self.observer.validate_whole()
         self.recorder.notice("info", "finished", f"Done: {why}.")
+        self.room.wait_for_events()
 
     def _end(self, reason: str, exit_code: int) -> int:
         self.recorder.event("end", reason=reason, exit_code=exit_code, step=self.progress.step)
@@ -249,6 +270,10 @@ class Trainer:
     def save(self, *names: str) -> bool:
         """Write one checkpoint under one or more names; return False, having said why, when the disk refuses."""
         return self.checkpointer.save(*names)
+
+    def save_or_wait(self, *names: str) -> bool:
+        """Write one checkpoint, paused until the disk takes it; return False where somebody said stop before."""
+        return self.checkpointer.save_or_wait(*names)
 
     @property
     def saved_at(self) -> float:

@@ -19,12 +19,13 @@ from typing import Any
 
 from minigpt.config import Config
 from minigpt.errors import UserError, printable
+from minigpt.events import open_file
 from minigpt.jobs import EVENTS, LOCK, CommandReader, EventWriter, RunLock, is_running
 from minigpt.presets import to_toml
 from minigpt.runs import CONFIG, summarise
 from minigpt.start import running_runs
 from minigpt.text.storage import write_file
-from minigpt.workspace import Workspace
+from minigpt.workspace import Workspace, make_folder
 
 LOOK_SECONDS = 0.2
 HEARTBEAT_SECONDS = 10.0
@@ -59,7 +60,7 @@ class Turn:
         if self.config is not None and (self.directory / CONFIG).exists():
             raise UserError(f"There is a run {name} already: choose another --run name.")
         self.workspace.require_writable()
-        self.directory.mkdir(exist_ok=True)
+        make_folder(self.directory)
         with self._resources, _queue(self.workspace):
             if not self.lock.acquire():
                 raise UserError(f"Another process works on the run {name} right now: choose another --run name.")
@@ -188,6 +189,7 @@ def _queue(workspace: Workspace) -> Iterator[None]:
 def _signature(directory: Path) -> bytes:
     """Return what the process that holds a run's lock has written into it."""
     try:
-        return (directory / LOCK).read_bytes()
+        with open_file(directory / LOCK) as file:
+            return file.read()
     except OSError:
         return b""

@@ -21,8 +21,8 @@ from minigpt.errors import UserError, printable
 from minigpt.jobs import EVENTS, EventReader
 from minigpt.runs import CheckpointFile, checkpoints_of, find_checkpoint
 from minigpt.training.controls import acknowledged_sets
+from minigpt.training.course import Course, outline
 from minigpt.training.recorder import Recorder
-from minigpt.training.resuming import acknowledgements
 from minigpt.training.session import Session
 from minigpt.training.state import environment, environment_changes, restore
 from minigpt.training.trainer import Ended, Trainer
@@ -148,7 +148,9 @@ def _chosen(directory: Path, history: History, steps: int) -> str:
     def rank(checkpoint: CheckpointFile) -> tuple[int, int]:
         return min(steps, history.steps_after(checkpoint.step)), checkpoint.step
 
-    best = max(checkpoints_of(directory), key=rank, default=None)
+    given_up = Course(directory).given_up
+    on_course = [checkpoint for checkpoint in checkpoints_of(directory) if checkpoint.name not in given_up]
+    best = max(on_course, key=rank, default=None)
     if best is None or not rank(best)[0]:
         raise UserError(
             f"The run {printable(directory.name, single_line=True)} has no checkpoint with recorded steps after it, so "
@@ -161,7 +163,7 @@ def _named(directory: Path, history: History, name: str) -> str:
     """Return the name of a run's checkpoint that has recorded steps after it; raises UserError for all others."""
     name = find_checkpoint(directory, name).name
     step = next((checkpoint.step for checkpoint in checkpoints_of(directory) if checkpoint.name == name), 0)
-    if step >= history.last_step:
+    if step >= history.last_step or name in Course(directory).given_up:
         raise _nothing_after(directory, name, step)
     return name
 
@@ -185,7 +187,7 @@ def _replay(session: Session, original: Path, count: int) -> tuple[Losses, list[
     with Recorder(session.directory, session.device.kind, session.plan.log_every, (collect,)) as recorder:
         trainer = session.trainer(recorder)
         restore(trainer, state)
-        trainer.controls.replays = acknowledged_sets(acknowledgements(original), session.resumed.step)
+        trainer.controls.replays = acknowledged_sets(outline(original), session.resumed.step)
         try:
             _train(trainer, count)
         except Ended:  # by itself, as the run did: what came before is there to compare

@@ -97,7 +97,8 @@ def test_nothing_grows_in_an_hour(workspace: Workspace, tell_figure: Callable[[s
                         for name, process in processes.items():
                             found[name].add(process)
                         for child in processes["app"].children():
-                            found["chat"].add(child)
+                            if "chat" in child.cmdline():
+                                found["chat"].add(child)
                 rounds += 1
                 terminal.resize(*SIZES[rounds % len(SIZES)])
             assert psutil.pid_exists(terminal.pid), terminal.text[-2000:]

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, GPT2Config, LlamaConfig, Qwen3Config
 
 from minigpt.config import Config, GenerationSettings, ModelSettings
-from minigpt.errors import UserError
+from minigpt.errors import JobFailed, UserError
 from minigpt.interop import huggingface
 from minigpt.interop.huggingface import export_directory, import_directory
 from minigpt.model.checkpoint import Checkpoint
@@ -413,7 +413,7 @@ def test_an_export_that_fails_leaves_nothing(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(huggingface, "save_file", disk_full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(JobFailed, match="disk is full"):
         export_directory(our_checkpoint(OURS["qwen3"], tokenizer_json), tmp_path / "out")
     assert not any(tmp_path.iterdir())
 

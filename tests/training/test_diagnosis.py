@@ -165,9 +165,8 @@ def test_a_rate_too_high_is_told(workspace: Workspace, optimizer: str) -> None:
 
 
 def test_a_loss_that_rises_again_is_told(workspace: Workspace) -> None:
-    session = Session.new(
-        workspace, small_config(**{**QUICK, "training__max_steps": 200, "training__schedule": "constant"}), say=quiet
-    )
+    changes = {"training__max_steps": 200, "training__schedule": "constant", "training__max_rollbacks": 0}
+    session = Session.new(workspace, small_config(**{**QUICK, **changes}), say=quiet)
 
     def spoil(event: Event) -> None:
         if event["type"] == "step" and event["step"] == 60:
@@ -378,7 +377,7 @@ def _made(directory: Path) -> Path:
 # The machine
 
 
-def test_memory_that_is_not_enough_ends_the_run_with_all_saved(workspace: Workspace) -> None:
+def test_memory_that_is_not_enough_for_the_least_ends_the_run_with_all_saved(workspace: Workspace) -> None:
     session = Session.new(workspace, small_config(**QUICK), say=quiet)
 
     def hunger(module: torch.nn.Module, inputs: Any, output: torch.Tensor) -> None:
@@ -388,7 +387,7 @@ def test_memory_that_is_not_enough_ends_the_run_with_all_saved(workspace: Worksp
     session.model.head.register_forward_hook(hunger)
     assert session.train() == 1
     told = notice(events_of(session), "out-of-memory")
-    assert told["cure"]["settings"] == {"training.micro_batch_size": 4}
+    assert told["cure"]["settings"] == {"model.max_seq_len": 8}
     assert load(session.directory / "interrupted_checkpoint.pt").step == 4
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from minigpt.cli.main import main
 from minigpt.errors import UserError
 from minigpt.jobs import EVENTS, LOCK, EventReader, EventWriter, RunLock, is_running, send_command
 from minigpt.presets import read_file
@@ -315,7 +316,7 @@ def test_a_stop_that_comes_while_it_gets_ready_is_obeyed(workspace: Workspace, f
     ("flags", "said"),
     [
         (["--dry-run"], "--after and --dry-run do not go together"),
-        (["--resume", "elsewhere.pt"], "--after goes with --resume RUN"),
+        (["--resume", "elsewhere.pt"], "name it with --run NAME"),
         (["--corpus", "missing"], "missing"),
         (["--batch-size", "0"], "training.batch_size"),
     ],
@@ -325,3 +326,19 @@ def test_mistakes_are_told_before_the_wait(workspace: Workspace, first: RunLock,
     assert done.returncode == 2
     assert said in done.stderr
     assert [path.name for path in workspace.checkpoints.iterdir() if path.is_dir()] == ["first"]
+
+
+def test_an_earlier_checkpoint_waits_for_its_turn_in_a_new_run(workspace: Workspace, first: RunLock) -> None:
+    first.release()
+    done = Session.new(workspace, small_config(training__save_every=2, training__keep_last=9), run="done", say=quiet)
+    assert done.train() == 0
+    told = (done.directory / EVENTS).read_bytes()
+    flags = ["--resume", str(done.directory / "checkpoint_step_2.pt"), "--run", "again", "--after", "first"]
+    assert main(["train", *flags, "--quiet", "--workspace", str(workspace.root)]) == 0
+    again = workspace.run_directory("again")
+    assert summarise(again).state == "finished"
+    assert events(again, "start")[0]["resumed_from"] == 2
+    steps = [[event["loss"] for event in events(run, "step") if event["step"] > 2] for run in (done.directory, again)]
+    assert steps[0] and steps[0] == steps[1]
+    assert (done.directory / EVENTS).read_bytes() == told, "the run itself stays as it was"
+    assert not list(again.glob(".*.link"))

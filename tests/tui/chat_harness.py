@@ -10,12 +10,12 @@ from typing import ClassVar
 
 from textual.app import App, ComposeResult
 from textual.pilot import Pilot
-from textual.widgets import Footer
 
 from minigpt.workspace import Workspace
 from tui.panes.chat import ChatPane
 from tui.state import UIState
 from tui.widgets.dialogs import message
+from tui.widgets.keyline import KeyLine
 from tui.widgets.transcript import Entry
 
 # Answers "echo: <text>" word by word. A text with "long" goes on until it is stopped, with "die" kills the process,
@@ -82,7 +82,7 @@ class Harness(App[None]):
 
     def compose(self) -> ComposeResult:
         yield ChatPane(self.command, id="chat")
-        yield Footer(compact=True)
+        yield KeyLine()
 
     @property
     def pane(self) -> ChatPane:

@@ -16,7 +16,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -48,6 +47,7 @@ READINGS = {
         "memory_used": 3.1e9,
         "memory_total": 8e9,
         "process_memory": 640e6,
+        "oom_kills": None,
         "disk_free": 41e9,
         "disk_total": 64e9,
     },
@@ -91,7 +91,6 @@ class Scene:
         patch.setattr("minigpt.start.launch", self._launch)
         patch.setattr("minigpt.tasks.launch", self._launch)
         patch.setattr("tui.panes.corpus.Children", lambda: self.children)
-        patch.setattr("tui.presets.keeping.Children", lambda: SimpleNamespace(ask=lambda *_: {}))
         patch.setattr("tui.corpora.views.REST_SECONDS", 0.001)
         self._patch = patch
         self.workspace.require_writable()

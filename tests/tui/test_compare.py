@@ -13,10 +13,23 @@ from textual.pilot import Pilot
 
 from minigpt.comparing.curves import RunCurve
 from minigpt.jobs import EVENTS
-from tests.tui.scene import HARMLESS, HOSTILE, Scene, app_of, dialog, on_screen, press, screen, settled, until
+from tests.tui.scene import (
+    HARMLESS,
+    HOSTILE,
+    Scene,
+    app_of,
+    dialog,
+    on_screen,
+    press,
+    screen,
+    settled,
+    step_event,
+    until,
+)
 from tui.compare.ghosts import ghost_series, load_ghosts
 from tui.compare.overlay import overlay
 from tui.compare.screen import CompareScreen
+from tui.panes.board import Board
 from tui.widgets.chart import Chart
 
 RUN, OTHER, THIRD = "tiny-sample-1", "tiny-sample-2", "words-1"
@@ -144,7 +157,10 @@ def test_a_run_without_the_figure_has_no_line() -> None:
 
 
 @pytest.mark.asyncio
-async def test_other_runs_are_chosen_and_drawn_behind(scene: Scene) -> None:
+async def test_other_runs_are_chosen_and_drawn_behind_as_they_grow(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tui.compare.backdrop.REFRESH_SECONDS", 0.1)
     async with on_screen(scene, (120, 40), run=RUN) as pilot:
         assert f"a {OTHER}" not in screen(pilot)
         await press(pilot, "o")
@@ -153,6 +169,9 @@ async def test_other_runs_are_chosen_and_drawn_behind(scene: Scene) -> None:
         pilot.app.screen.listing.move_to(OTHER)  # type: ignore[attr-defined]
         await press(pilot, "space", "enter")
         await until(pilot, lambda: f"a {OTHER}" in screen(pilot))
+        board = app_of(pilot).query_one(Board)
+        scene.tell(OTHER, step_event(601, scene.now))
+        await until(pilot, lambda: len(board.ghosts[0].loss) == 601)
         await press(pilot, "t")
         await until(pilot, lambda: f"a {OTHER}" in screen(pilot))
 
@@ -177,7 +196,7 @@ def test_a_ghost_lies_where_its_steps_do(scene: Scene, axis: str) -> None:
     ghosts = load_ghosts(scene.workspace, [OTHER, "gone-1"])
     line, letters = ghost_series(ghosts, "loss", axis, 0.0)
     places = {"step": 1, "tokens": 2048, "time": 0.2}[axis]
-    np.testing.assert_allclose(line.x, places * (np.arange(1, 601) - (axis == "time")), atol=1e-3)
+    np.testing.assert_allclose(line.x, places * np.arange(1, 601), atol=1e-3)
     assert (line.role, letters.mark) == ("ghost", "a")
     assert ghost_series(ghosts, "perplexity", axis, 0.0)[0].y == pytest.approx(np.exp(line.y))
     assert ghost_series(ghosts, "lr", axis, 0.0) == []

@@ -70,9 +70,21 @@ def test_perplexity_is_the_exponential_of_the_loss_on_a_logarithmic_axis() -> No
 @pytest.mark.parametrize(("axis", "places"), [("step", 1), ("tokens", 64), ("time", 2)])
 def test_steps_and_evaluations_lie_at_the_same_place_on_every_axis(axis: str, places: int) -> None:
     series = by_name(plot("loss", history_of(*run(30)), View(axis=axis)).series)
-    offset = places if axis == "time" else 0  # time counts from the first step
-    np.testing.assert_allclose(series["train"].x, places * np.arange(1, 31) - offset)
-    np.testing.assert_allclose(series["val"].x, places * np.array([10, 20, 30]) - offset)
+    np.testing.assert_allclose(series["train"].x, places * np.arange(1, 31))
+    np.testing.assert_allclose(series["val"].x, places * np.array([10, 20, 30]))
+
+
+def test_the_night_between_two_sessions_is_no_time_at_work() -> None:
+    evening, night = run(30), 8 * 3600.0
+    went_on = {"type": "start", "resumed_from": 20, "time": 1060.0 + night, "planned_steps": 1000}
+    morning = [{**event, "time": event["time"] + night + 20} for event in run(40)[1:] if event.get("step", 0) > 20]
+    history = history_of(*evening, went_on, *morning)
+    series = by_name(plot("loss", history, View(axis="time")).series)
+    # 60 seconds in the evening, of which the last 20 were for steps that were made again; 2 a step in the morning.
+    expected = [2.0 * step if step <= 20 else 60 + 2.0 * (step - 20) for step in range(1, 41)]
+    np.testing.assert_allclose(series["train"].x, expected)
+    np.testing.assert_allclose(series["val"].x, [20, 40, 80, 100])
+    np.testing.assert_allclose(history.summary.seconds, 100)
 
 
 def test_the_axis_reaches_to_the_planned_end() -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,7 +14,10 @@ from textual.pilot import Pilot
 from textual.widgets import Input
 
 from minigpt.config import Config, settings
+from minigpt.errors import UserError
+from minigpt.jobs import COMMANDS, EVENTS
 from minigpt.presets import load_preset, read_file, with_values
+from minigpt.tasks import TaskProcess
 from minigpt.workspace import Workspace
 from tests.tui.scene import Scene, app_of, on_screen, until
 from tests.tui.screens import differences
@@ -77,7 +81,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     return found
 
 
-def worked_out(workspace: Workspace, draft: Draft, corpus: str, probing: bool) -> Prospects:
+def worked_out(workspace: Workspace, draft: Draft, corpus: str) -> Prospects:
     """Stand in for the planning, which has tests of its own."""
     problems = tuple(draft.problems)
     return Prospects(f"{corpus} {draft.value('model.d_model')}", None, problems, toml="" if problems else draft.toml())
@@ -194,7 +198,7 @@ async def test_the_form_has_every_setting_with_its_value(workspace: Workspace) -
 async def test_the_form_looks_as_it_did(
     workspace: Workspace, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def planned(workspace: Workspace, draft: Draft, corpus: str, probing: bool) -> Prospects:
+    def planned(workspace: Workspace, draft: Draft, corpus: str) -> Prospects:
         return Prospects(corpus, OUTLOOK, toml=draft.toml())  # type: ignore[arg-type]
 
     monkeypatch.setattr("tui.presets.form.prospects_of", planned)
@@ -524,7 +528,7 @@ def test_figures_say_all_there_is(width: int) -> None:
 
 @pytest.mark.asyncio
 async def test_the_figures_follow_what_is_typed(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    def worked_out(workspace: Workspace, draft: Draft, corpus: str, probing: bool) -> Prospects:
+    def worked_out(workspace: Workspace, draft: Draft, corpus: str) -> Prospects:
         return Prospects(f"{corpus} {draft.value('model.d_model')}")
 
     monkeypatch.setattr("tui.presets.form.prospects_of", worked_out)
@@ -557,18 +561,57 @@ async def test_the_file_is_shown_as_it_would_be_saved(workspace: Workspace) -> N
         assert load_preset("second", workspace).model.d_model == 256, "nothing is saved yet"
 
 
+@pytest.fixture
+def launched(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], Path]]:
+    """The tasks that were started, each with its directory: the test does their work."""
+    tasks: list[tuple[list[str], Path]] = []
+
+    def launch(arguments: list[str], directory: Path, log: str = "") -> int:
+        tasks.append((arguments, directory))
+        return os.getpid()
+
+    monkeypatch.setattr("minigpt.tasks.launch", launch)
+    monkeypatch.setattr("tui.corpora.tasks.is_alive", lambda _: not (tasks[-1][1] / EVENTS).exists())
+    monkeypatch.setattr("tui.presets.probing.LOOK_SECONDS", 0.2)
+    monkeypatch.setattr("tui.presets.form.prospects_of", lambda *_: Prospects("sample", OUTLOOK))
+    return tasks
+
+
+Launched = list[tuple[list[str], Path]]
+
+
 @pytest.mark.asyncio
-async def test_five_steps_are_measured_by_a_process_of_their_own(
-    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+async def test_five_steps_are_made_by_a_task_that_goes_on_without_the_app(
+    workspace: Workspace, launched: Launched
 ) -> None:
-    asked: list[list[str]] = []
-    async with form_of(workspace, "mine") as pilot:
-        monkeypatch.setattr(pane_of(pilot).processes, "ask", lambda _, arguments: asked.append(arguments) or {})
+    async with form_of(workspace, "mine", (120, 50)) as pilot:
         await type_value(pilot, "model.d_model", "96", "enter", "p")
-        assert not pane_of(pilot).form.probing
-    assert asked == [
-        ["presets", "check", "mine", "--corpus", "sample", "--probe", "--json", "--set", "model.d_model=96"]
-    ]
+        await until(pilot, lambda: "starting …  p stops it" in screen(pilot))
+    ((arguments, directory),) = launched
+    asked = ["presets", "check", "mine", "--corpus", "sample", "--probe", "--set", "model.d_model=96"]
+    assert arguments[3:11] == asked and "--task" in arguments
+    with TaskProcess(directory, "try five steps of mine") as task:
+        task.report("trying five steps")
+        async with form_of(workspace, "mine", (120, 50)) as pilot:
+            await until(pilot, lambda: "trying five steps …  p stops it" in screen(pilot))
+            pane_of(pilot).action_probe()
+            await until(pilot, (directory / COMMANDS).is_file)
+            assert len(launched) == 1, "the second time it is stopped"
+    async with form_of(workspace, "mine", (120, 50)) as pilot:
+        await until(pilot, lambda: "200 ms a step" in screen(pilot))
+
+
+@pytest.mark.asyncio
+async def test_five_steps_that_come_to_nothing_say_why(workspace: Workspace, launched: Launched) -> None:
+    async with form_of(workspace, "mine", (120, 50)) as pilot:
+        await press(pilot, "p")
+        with suppress(UserError), TaskProcess(launched[0][1], "try five steps of mine"):
+            raise UserError("The text is too short.")
+        await until(pilot, lambda: "It could not be measured: mine: The text is too short." in dialog(pilot))
+        await press(pilot, "enter")
+        assert "✗ not measured: The text is too short." in screen(pilot)
+    async with form_of(workspace, "mine") as pilot:
+        assert not dialog(pilot), "it is said once"
 
 
 @pytest.mark.asyncio

@@ -26,7 +26,7 @@ from tui.runs.forking import ForkForm
 from tui.runs.replaying import Difference, Verdict, in_words, replay
 from tui.runs.roster import row_of
 from tui.runs.table import RunTable
-from tui.state import UIState
+from tui.state import UIState, save_state
 
 RUN, OTHER, THIRD = "tiny-sample-1", "words-novels-1", "small-sample-1"
 
@@ -193,6 +193,17 @@ async def test_runs_are_put_in_order_by_any_column_and_the_title_says_which_way(
         await push(pilot, "S")
         assert listed(pane) == [THIRD, OTHER, RUN]
         assert "age ▼" in titles(pane)
+        state = pilot.app.state  # type: ignore[attr-defined]
+        assert (state.runs_order, state.runs_falling) == ("started", True) and ("remember",) in asked(pilot)
+
+
+@pytest.mark.asyncio
+async def test_the_order_is_what_it_was_in_the_last_session(scene: Scene) -> None:
+    save_state(scene.workspace, UIState(runs_order="size", runs_falling=False))
+    async with on_screen(scene, (80, 24)) as pilot:
+        pane = await opened(pilot)
+        assert listed(pane) == [RUN, OTHER, THIRD]
+        assert "params ▲" in titles(pane)
 
 
 @pytest.mark.asyncio
@@ -335,15 +346,38 @@ async def test_the_checkpoints_of_a_run_are_a_list_to_talk_from(scene: Scene, si
 
 
 @pytest.mark.asyncio
-async def test_r_goes_on_from_the_furthest_and_offers_a_fork_of_others(scene: Scene) -> None:
+async def test_r_goes_on_from_the_furthest_or_in_a_new_run_from_another(scene: Scene) -> None:
+    async with on_screen(scene, (80, 24)) as pilot:
+        await opened(pilot)
+        await press(pilot, "right", "end", "r")
+        await until(pilot, lambda: "Go on from here?" in dialog(pilot))
+        assert "checkpoint_step_100.pt (step 100) is behind" in dialog(pilot)
+        assert f"A new run, {RUN}-1, goes on from it" in dialog(pilot)
+        await press(pilot, "escape")
+        assert scene.launched == []
+        await press(pilot, "r")
+        await until(pilot, lambda: bool(dialog(pilot)))
+        await press(pilot, "1")
+        (arguments,) = scene.launched
+        file = scene.directory(RUN) / "checkpoint_step_100.pt"
+        assert arguments[4:8] == ["--resume", str(file), "--run", f"{RUN}-1"]
+        assert app_of(pilot).state.run == f"{RUN}-1"
+    async with alone(scene) as pilot:
+        pane_of(pilot).listing.move_to(RUN)
+        await push(pilot, "right", "home", "r")
+        assert asked(pilot) == [("resume", RUN)]
+
+
+@pytest.mark.asyncio
+async def test_from_an_earlier_checkpoint_of_a_run_at_work_nobody_goes_on(scene: Scene) -> None:
+    scene.tell(RUN, {"type": "phase", "phase": "training", "changed": True})
+    scene.work(RUN)
     async with alone(scene) as pilot:
         await push(pilot, "right", "end", "r")
-        assert "checkpoint_step_100.pt (step 100) is behind" in dialog(pilot)
-        await push(pilot, "enter")
-        form = pilot.app.screen
-        assert isinstance(form, ForkForm) and form.saved.file.name == "checkpoint_step_100.pt"
-        await push(pilot, "escape", "home", "r")
-        assert asked(pilot) == [("resume", RUN)]
+        ((_, title, text),) = asked(pilot)
+        assert title == "This run is at work" and "Stop it first" in text
+        await push(pilot, "home", "r")
+        assert asked(pilot)[1:] == [("watch", RUN)]
 
 
 @pytest.mark.asyncio

@@ -74,7 +74,7 @@ async def test_it_opens_with_tiny_and_the_sample_chosen_and_start_in_focus(scene
         assert pilot.app.focused is pilot.app.query_one("#start", Button)
 
 
-@pytest.mark.parametrize("key", ["s", "enter"])
+@pytest.mark.parametrize("key", ["s", pytest.param("enter", marks=pytest.mark.slow)])
 async def test_one_key_starts_a_trainer_and_shows_it(scene: Scene, key: str) -> None:
     async with on_screen(scene) as pilot:
         await press(pilot, key)
@@ -124,28 +124,27 @@ async def test_the_choice_tells_of_the_last_run(scene: Scene) -> None:
 # -- to steer
 
 
-@pytest.mark.parametrize(
-    ("key", "command", "arguments"),
-    [
-        ("space", "pause", {}),
-        ("k", "checkpoint", {}),
-        ("e", "evaluate", {}),
-        ("g", "sample", {}),
-        ("minus", "set", {"lr_scale": 0.8}),
-        ("plus", "set", {"lr_scale": 1.25}),
-    ],
-)
-async def test_a_key_asks_the_trainer_and_its_answer_stands_in_the_log(
-    training: Scene, key: str, command: str, arguments: dict[str, Any]
-) -> None:
+COMMANDS_OF_KEYS = [
+    ("space", "pause", {}),
+    ("k", "checkpoint", {}),
+    ("e", "evaluate", {}),
+    ("g", "sample", {}),
+    ("minus", "set", {"lr_scale": 0.8}),
+    ("plus", "set", {"lr_scale": 1.0}),
+]
+
+
+async def test_a_key_asks_the_trainer_and_its_answer_stands_in_the_log(training: Scene) -> None:
     async with on_screen(training) as pilot:
-        await press(pilot, key)
-        await until(pilot, lambda: shows(pilot, f"asked for: {command}"))
-        (sent,) = training.commands(RUN)
-        assert (sent["command"], sent["args"], sent["by"]) == (command, arguments, "app")
-        told = {"type": "command", "id": sent["id"], "command": command, "args": arguments, "step": 300, "done": True}
-        training.tell(RUN, told)
-        await until(pilot, lambda: shows(pilot, f"» {command} at step 300: done"))
+        for step, (key, command, arguments) in enumerate(COMMANDS_OF_KEYS, 300):
+            await press(pilot, key)
+            sent = training.commands(RUN)[-1]
+            assert (sent["command"], sent["args"], sent["by"]) == (command, arguments, "app")
+            await until(pilot, lambda asked=f"asked for: {command}": shows(pilot, asked))
+            told = {"type": "command", "id": sent["id"], "command": command, "args": arguments, "done": True}
+            training.tell(RUN, {**told, "step": step})
+            await until(pilot, lambda answer=f"» {command} at step {step}: done": shows(pilot, answer))
+        assert len(training.commands(RUN)) == len(COMMANDS_OF_KEYS)
 
 
 @pytest.mark.slow
@@ -200,18 +199,18 @@ async def test_a_command_that_cannot_be_written_is_told(training: Scene) -> None
     ("answer", "more"),
     [
         ("1", ["--after", RUN]),
-        ("2", []),
+        pytest.param("2", [], marks=pytest.mark.slow),
         pytest.param("3", None, marks=pytest.mark.slow),
-        pytest.param("escape", None, marks=pytest.mark.slow),
     ],
-    ids=range(4),
+    ids=range(3),
 )
 async def test_a_second_run_goes_after_the_first_or_beside_it_or_not(
     training: Scene, answer: str, more: list[str] | None
 ) -> None:
     async with on_screen(training) as pilot:
-        await press(pilot, "n", "s")
+        await press(pilot, "n", "s", "escape", "s")
         assert f"{RUN} is at work" in dialog(pilot)
+        assert training.launched == [], "Esc is no"
         await press(pilot, answer)
         started = [arguments[8:-3] for arguments in training.launched]
         assert started == ([] if more is None else [["--run", "tiny-sample-2", *more]])
@@ -268,7 +267,7 @@ SLOWER = {"label": "halve the learning rate", "command": "set", "args": {"lr_sca
 DROPOUT = {"label": "use dropout", "settings": {"model.dropout": 0.2, "training.max_epochs": None}}
 
 
-@pytest.mark.parametrize("size", [(80, 24), (120, 40)], ids=["80x24", "120x40"])
+@pytest.mark.parametrize("size", [(80, 24), pytest.param((120, 40), marks=pytest.mark.slow)], ids=["80x24", "120x40"])
 async def test_a_notice_with_a_cure_has_a_key_that_does_it(training: Scene, size: tuple[int, int]) -> None:
     async with on_screen(training, size) as pilot:
         assert not shows(pilot, "a Cure")
@@ -310,8 +309,8 @@ async def test_what_nobody_can_obey_any_more_is_no_cure(scene: Scene, when: str)
         assert scene.commands(RUN) == []
 
 
-@pytest.mark.parametrize(("key", "begins"), [("1", "--fork"), ("2", "--config"), ("3", None)])
-async def test_a_cure_by_settings_offers_a_new_run(scene: Scene, key: str, begins: str | None) -> None:
+@pytest.mark.parametrize(("key", "begins"), [("1", "--fork"), ("2", "--config")])
+async def test_a_cure_by_settings_offers_a_new_run(scene: Scene, key: str, begins: str) -> None:
     scene.run(RUN, steps=600, ended=0)
     scene.checkpoint(RUN)
     scene.tell(RUN, advice(DROPOUT))
@@ -322,10 +321,11 @@ async def test_a_cure_by_settings_offers_a_new_run(scene: Scene, key: str, begin
         assert "Use dropout: model.dropout = 0.2, training.max_epochs = auto." in dialog(pilot)
         assert "The loss rises." in dialog(pilot)
         assert shows(pilot, "1 From best weights", "2 From scratch", "3 Not now")
+        await press(pilot, "3")
+        assert scene.launched == []
+        await press(pilot, "a")
+        await until(pilot, lambda: "Start a run with this changed?" in dialog(pilot))
         await press(pilot, key)
-        if begins is None:
-            assert scene.launched == []
-            return
         await until(pilot, lambda: bool(scene.launched))
         (arguments,) = scene.launched
         origin = {"--fork": f"{RUN}:best_model.pt", "--config": str(scene.directory(RUN) / "config.toml")}[begins]
@@ -333,6 +333,24 @@ async def test_a_cure_by_settings_offers_a_new_run(scene: Scene, key: str, begin
         changed = [arguments[place + 1] for place, word in enumerate(arguments) if word == "--set"]
         assert changed == ["model.dropout=0.2", "training.max_epochs=auto"]
         await until(pilot, lambda: shows(pilot, "○ starting"))
+
+
+@pytest.mark.parametrize("checkpoint", [True, False])
+async def test_a_lack_of_memory_is_cured_in_the_very_run_where_it_can_go_on(scene: Scene, checkpoint: bool) -> None:
+    scene.run(RUN, steps=5, ended=1)
+    if checkpoint:
+        scene.checkpoint(RUN, "interrupted_checkpoint.pt")
+    less = {"label": "a micro-batch of 4, in a new run", "settings": {"training.micro_batch_size": 4}}
+    scene.tell(RUN, {**advice(less, "The memory was not enough."), "code": "out-of-memory", "severity": "error"})
+    async with on_screen(scene, (80, 24), run=RUN) as pilot:
+        await until(pilot, lambda: shows(pilot, "a Cure"))
+        await press(pilot, "a")
+        await until(pilot, lambda: "A micro-batch of 4: training.micro_batch_size = 4." in dialog(pilot))
+        assert ("Go on in less memory?" in dialog(pilot)) == checkpoint
+        await press(pilot, "1")
+        (arguments,) = scene.launched
+        assert arguments[4:8] == ["--resume", RUN, "--set", "training.micro_batch_size=4"] or not checkpoint
+        assert ("--resume" in arguments) == checkpoint
 
 
 @pytest.mark.slow
@@ -361,7 +379,7 @@ async def test_the_log_says_what_most_probably_ended_a_crashed_run(
         def told() -> str:
             return "\n".join(row.text for row in pilot.app.query_one("#log", Rows).rows)
 
-        await until(pilot, lambda: "7.9 GB of the machine's 8 GB of memory" in told())
+        await until(pilot, lambda: "7.9 GB of the 8 GB of memory" in told())
 
 
 LADDER = {"uniform": 6.93, "unigram": 5.2, "bigram": 3.4}
@@ -428,10 +446,7 @@ async def test_a_quiet_trainer_is_told_as_silent(training: Scene) -> None:
         await until(pilot, lambda: shows(pilot, "● training silent for 1 min 30 s"))
         training.tell(RUN, {"type": "phase", "phase": "training", "last_progress": training.now})
         await until(pilot, lambda: not shows(pilot, "silent"))
-
-
-async def test_a_heart_that_beats_while_no_step_comes_is_told(training: Scene) -> None:
-    async with on_screen(training) as pilot:
+        # A heart that beats while no step comes is told too.
         last = training.now
         training.now += 600
         training.tell(RUN, {"type": "phase", "phase": "training", "last_progress": last})
@@ -452,27 +467,36 @@ def chart(pilot: Pilot[None]) -> Chart:
     return pilot.app.query_one("#chart-1", Chart)
 
 
-@pytest.mark.parametrize(
-    ("key", "size", "text"),
-    [
-        ("c", (120, 40), "╭─ learning rate"),
-        ("t", (120, 40), "1M"),
-        pytest.param("z", (120, 40), " 260 ", marks=pytest.mark.slow),
-        pytest.param("m", (120, 40), "train 1.234", marks=pytest.mark.slow),
-        ("v", (80, 24), "sample @ step 300"),
-        ("f", (120, 40), "╭─ log: warnings"),
-    ],
-)
-async def test_how_it_is_looked_at_is_chosen_by_a_key_and_remembered(
-    training: Scene, key: str, size: tuple[int, int], text: str
-) -> None:
-    async with on_screen(training, size) as pilot:
+@pytest.mark.slow
+@pytest.mark.parametrize(("key", "text"), [("z", " 260 "), ("m", "train 1.234")])
+async def test_what_of_the_curve_is_shown_is_remembered(training: Scene, key: str, text: str) -> None:
+    async with on_screen(training) as pilot:
         assert text not in screen(pilot)
         await press(pilot, key)
         await until(pilot, lambda: text in screen(pilot))
         await pilot.press("q")
-    async with on_screen(training, size) as pilot:
+    async with on_screen(training) as pilot:
         await until(pilot, lambda: text in screen(pilot))
+
+
+async def test_how_it_is_looked_at_is_chosen_by_a_key_and_remembered(training: Scene) -> None:
+    chosen = {"c": "╭─ learning rate", "t": "1M", "f": "╭─ log: warnings"}
+    async with on_screen(training) as pilot:
+        for key, text in chosen.items():
+            assert text not in screen(pilot)
+            await press(pilot, key)
+            await until(pilot, lambda text=text: text in screen(pilot))
+        await pilot.resize_terminal(80, 24)
+        await press(pilot, "v")
+        await until(pilot, lambda: "sample @ step 300" in screen(pilot))
+        await pilot.press("q")
+    async with on_screen(training, (80, 24)) as pilot:
+        await until(pilot, lambda: "sample @ step 300" in screen(pilot))
+        await pilot.resize_terminal(120, 40)
+        await until(pilot, lambda: shows(pilot, *chosen.values()))
+        await pilot.resize_terminal(40, 10)
+        await until(pilot, lambda: shows(pilot, "mfu") and not shows(pilot, "learning rate"))
+        assert pilot.app.focused is not None and in_view(pilot.app.focused), "too low for a chart: the figures alone"
 
 
 async def test_the_loss_has_a_logarithmic_axis_by_a_key(training: Scene) -> None:

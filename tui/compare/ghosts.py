@@ -70,8 +70,5 @@ def load_ghosts(workspace: Workspace, runs: Iterable[str]) -> list[Ghost]:
         if not directory.is_dir():
             continue
         known = digest(directory)
-        places: dict[str, Floats] = {axis: places_of(known.curves, axis) for axis in AXES}
-        # The chart counts time from the first step.
-        places["time"] = places["time"] - places["time"][:1] if len(places["time"]) else places["time"]
-        found.append(Ghost(run, known.curves.loss, places))
+        found.append(Ghost(run, known.curves.loss, {axis: places_of(known.curves, axis) for axis in AXES}))
     return found[:MOST_GHOSTS]

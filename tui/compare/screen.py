@@ -15,12 +15,13 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
 from textual.screen import ModalScreen
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from minigpt.narration import duration
 from minigpt.summary import LIVE_STATES
 from tui.corpora.children import in_thread
 from tui.widgets.chart import Chart, compact_number
+from tui.widgets.keyline import KeyLine
 from tui.widgets.listing import Listing
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ class CompareScreen(ModalScreen[None]):
                 words.border_title = "what to believe, and what differs"
                 yield Static(id="sentences", markup=False)
                 yield Static(id="differences", markup=False)
-        yield Footer(compact=True)
+        yield KeyLine()
 
     @property
     def minigpt(self) -> MiniGPTApp:

@@ -79,7 +79,11 @@ class Board(Widget):
     .-short.-normal Board #chart-2, .-short.-wide Board #chart-2 { display: none; }
     .-short.-normal Board #evaluations-box, .-short.-wide Board #evaluations-box { display: none; }
     .-low Board #below, .-low Board.-evaluations #evaluations-box, .-low Board.-device #device { display: none; }
+    /* Too low for a chart beside the figures: the figures have it all; lower still, a chart without a frame. */
+    .-lower.-narrow Board #charts { display: none; }
+    .-lower.-narrow Board #side, .-lower.-narrow Board #run-box { height: 1fr; }
     .-lowest Board #side { display: none; }
+    .-lowest.-narrow Board #charts { display: block; }
     .-lowest Board .box { border: none; }
     """
 
@@ -130,7 +134,8 @@ class Board(Widget):
             self.focus_main()
 
     def focus_main(self) -> None:
-        self.query_one("#chart-1").focus()
+        charts = self.query_one("#charts")
+        self.query_one("#chart-1" if in_view(charts) else "#run").focus()
 
     def forget(self) -> None:
         """Another run is to be shown."""

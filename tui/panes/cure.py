@@ -13,7 +13,7 @@ import msgspec
 from minigpt.errors import printable
 from minigpt.narration import narrate
 from minigpt.notices import Cure, cure_of
-from minigpt.summary import RunSummary
+from minigpt.summary import LIVE_STATES, RunSummary
 from tui.widgets.dialogs import Choice
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from tui.panes.train import TrainPane
 
 Notice = Mapping[str, Any]
+# The question says which run it is.
+IN_A_NEW_RUN = ", in a new run"
 
 
 class Cures:
@@ -72,10 +74,32 @@ class Cures:
         self._pane.app.push_screen(question, answered)
 
     def _find_weights(self, directory: Path, notice: Notice, cure: Cure) -> None:
-        """In a thread: look whether there are weights to begin with, then ask."""
-        from minigpt.runs import best_checkpoint
+        """In a thread: look whether there is something to go on with or weights to begin with, then ask."""
+        from minigpt.runs import best_checkpoint, resume_checkpoint
+        from minigpt.start import MEMORY_SETTINGS
 
-        self._pane.app.call_later(self._offer_run, directory, notice, cure, best_checkpoint(directory))
+        saves_memory = cure["settings"].keys() <= MEMORY_SETTINGS
+        if saves_memory and self._pane.state not in LIVE_STATES and resume_checkpoint(directory) is not None:
+            self._pane.app.call_later(self._offer_to_go_on, directory, notice, cure)
+        else:
+            self._pane.app.call_later(self._offer_run, directory, notice, cure, best_checkpoint(directory))
+
+    def _offer_to_go_on(self, directory: Path, notice: Notice, cure: Cure) -> None:
+        """Offer to go on with the very run, in less memory."""
+        question = Choice(
+            "Go on in less memory?",
+            f"{_words(notice)}\n\n{told(cure)} This run goes on from its last checkpoint with that; its result is the "
+            "same but for rounding.",
+            [("go", "1 Go on", "primary"), ("no", "2 Not now", "default")],
+        )
+
+        def answered(answer: str | None) -> None:
+            if answer == "go":
+                self._done.add(_identity(notice))
+                app = self._pane.minigpt
+                app.trainers.begin(start=partial(start_in_less_memory, app.workspace, directory.name, cure))
+
+        self._pane.app.push_screen(question, answered)
 
     def _offer_run(self, directory: Path, notice: Notice, cure: Cure, checkpoint: Path | None) -> None:
         begin = [("fork", "From best weights", "primary")] if checkpoint is not None else []
@@ -123,7 +147,7 @@ def _words(notice: Notice) -> str:
 
 def told(cure: Cure) -> str:
     """Return in words what a cure does."""
-    label = printable(str(cure["label"]), single_line=True)
+    label = printable(str(cure["label"]), single_line=True).removesuffix(IN_A_NEW_RUN)
     label = f"{label[:1].upper()}{label[1:]}"
     changed = ", ".join(f"{key} = {value}" for key, value in assignments(cure).items())
     return f"{label}: {printable(changed, single_line=True)}." if changed else f"{label}."
@@ -149,8 +173,19 @@ def start_cured(workspace: Workspace, directory: Path, checkpoint: str | None, c
     from minigpt.runs import CONFIG, new_run_name
     from minigpt.start import start, start_forked
 
-    changes = [part for key, value in assignments(cure).items() for part in ("--set", f"{key}={value}")]
+    changes = _flags(cure)
     if checkpoint is not None:
         return start_forked(workspace, directory.name, checkpoint, [*changes, *more])
     name = new_run_name(workspace, re.sub(r"-\d+$", "", directory.name))
     return start(workspace, name, ["--config", str(directory / CONFIG), "--run", name, *changes, *more])
+
+
+def start_in_less_memory(workspace: Workspace, run: str, cure: Cure, more: list[str]) -> Started:
+    """Go on with a run with a cure's settings, which must be of memory alone; raises UserError or OSError."""
+    from minigpt.start import start_resumed
+
+    return start_resumed(workspace, run, [*_flags(cure), *more])
+
+
+def _flags(cure: Cure) -> list[str]:
+    return [part for key, value in assignments(cure).items() for part in ("--set", f"{key}={value}")]

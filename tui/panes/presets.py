@@ -11,12 +11,8 @@ from textual.content import Content
 from textual.worker import Worker, WorkerState
 
 from minigpt.errors import printable
-from minigpt.narration import duration
 from minigpt.preset_files import Difference, diff
-from minigpt.presets import (
-    read_file,
-)
-from tui.corpora.children import in_thread
+from minigpt.presets import read_file
 from tui.presets.diff import DiffScreen
 from tui.presets.draft import Draft
 from tui.presets.files import Preset
@@ -36,7 +32,8 @@ A **preset** is a ready-made configuration: how large the model is, how it learn
   takes a change back, **Delete** makes it as usual, `[` and `]` go from section to section. What is wrong or unusual is
   said as you type. **s** saves. Built-in presets stay as they are: saving asks for a name and makes a copy of your own.
 - Beside the form (**v** where there is no room beside it) stands what the settings come to on the chosen corpus:
-  parameters, memory, length, disk, and warnings. **p** times five steps on this machine, from which the time follows.
+  parameters, memory, length, disk, and warnings. **p** times five steps on this machine, from which the time follows;
+  that goes on when you leave, and **p** again stops it.
 - **c** compares with another preset. **f** finds the largest micro-batch that fits, **w** a good learning rate.
 - **n** makes a copy, **d** deletes one of your own.
 - Your own presets are TOML files in `configs/` of the workspace; comments you write in them stay. A file that cannot
@@ -73,7 +70,14 @@ class PresetsPane(PresetKeeper):
             "w", "sweep", "Sweep", show=False, id="presets.sweep", tooltip="Find a good learning rate by short runs"
         ),
         Binding("n", "copy", "Copy", id="presets.copy", tooltip="Make a copy of it as a preset of your own"),
-        Binding("p", "probe", "Measure", show=False, id="presets.probe", tooltip="Time five steps on this machine"),
+        Binding(
+            "p",
+            "probe",
+            "Measure",
+            show=False,
+            id="presets.probe",
+            tooltip="Time five steps here; again, stop it",
+        ),
         Binding("u", "undo", "Undo", show=False, id="presets.undo", tooltip="Make this setting what the file says"),
         Binding("delete,backspace", "as_usual", "As usual", show=False, id="presets.usual", tooltip="The usual value"),
         Binding("d", "remove", "Delete", show=False, id="presets.remove", tooltip="Delete your own preset; asks first"),
@@ -95,6 +99,7 @@ class PresetsPane(PresetKeeper):
         else:
             self.browser.listing.focus()
         self.read()
+        self.probing.look()
 
     def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
         if event.worker.group != "presets":
@@ -215,31 +220,13 @@ class PresetsPane(PresetKeeper):
         preset = self.usable()
         if preset is None:
             return
-        corpus, workspace = self.minigpt.state.corpus, self.minigpt.workspace
-        arguments = ["presets", "check", preset.name, "--corpus", corpus, "--probe", "--json"]
+        if self.probing.doing(preset.name):
+            self.probing.stop(preset.name)
+            return
+        corpus = self.minigpt.state.corpus
         draft = self.form.draft if self.editing else None
-        if draft is not None:
-            arguments += draft.flags()
-        self.form.probing = True
-        self.form.refresh_figures(at_once=True)
         self.notify(f"Five steps of {preset.name} are being tried on {printable(corpus)}.", markup=False)
-        ask = partial(self.processes.ask, workspace, arguments)
-        in_thread(self, ask, partial(self._probed, preset.name), self._not_probed, "probe")
-
-    def _probed(self, name: str, answer: Mapping[str, Any]) -> None:
-        self._stop_probing()
-        each, total = answer.get("seconds_per_step"), answer.get("seconds")
-        if isinstance(each, float):
-            whole = f", so about {duration(total)} in all" if isinstance(total, float) else ""
-            self.notify(f"{name}: {1000 * each:,.0f} ms a step{whole}.", markup=False)
-
-    def _not_probed(self, words: str) -> None:
-        self._stop_probing()
-        self.minigpt.tell("It could not be measured", words)
-
-    def _stop_probing(self) -> None:
-        self.form.probing = False
-        self.form.refresh_figures(at_once=True)
+        self.probing.start(preset.name, corpus, draft.flags() if draft is not None else [])
 
     def action_fit(self) -> None:
         from tui.sweeps.fit import FitScreen

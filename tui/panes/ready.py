@@ -9,7 +9,7 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.widgets import Button, Label, Static
 
-from minigpt.errors import UserError, printable
+from minigpt.errors import UserError, one_line, printable
 
 if TYPE_CHECKING:
     from minigpt.config import Config, TrainingSettings
@@ -97,7 +97,8 @@ class Ready(VerticalScroll):
             if newest is not None:
                 run = summarise(newest)
                 best = f", best validation loss {run.best_val_loss:.3f}" if run.best_val_loss is not None else ""
-                last = f"Last run: {run.run}, {run.state} at step {run.step:,}{best}. 4 talks to it, 5 shows all runs."
+                name = one_line(run.run)
+                last = f"Last run: {name}, {run.state} at step {run.step:,}{best}. 4 talks to it, 5 shows all runs."
         except OSError:
             last = ""
         self.app.call_later(self._show_choice, preset, corpus, summary, config, trouble, last)
@@ -129,5 +130,5 @@ def _length(training: TrainingSettings) -> list[str]:
 
 def _choice(name: str, key: str, about: str) -> Content:
     """Return what was chosen, the key that changes it, and what it is."""
-    head = Content.assemble((printable(name), "bold"), (f"  ({key} changes it)", "$foreground-muted"))
+    head = Content.assemble((one_line(name), "bold"), (f"  ({key} changes it)", "$foreground-muted"))
     return Content("\n").join([head, Content(about)]) if about else head

@@ -20,7 +20,7 @@ from tui.runs.keys import HELP, KEYS, OF_RUNS
 from tui.runs.one import OneRun
 from tui.runs.onward import Onward
 from tui.runs.replaying import replay
-from tui.runs.roster import Roster
+from tui.runs.roster import FIELDS, Roster
 from tui.runs.table import RunTable
 from tui.widgets.listing import Listing, Row
 
@@ -87,6 +87,11 @@ class RunsPane(Pane):
         yield self.listing
         yield Words(placeholder="words to look for, then Enter", compact=True)
         yield self.one
+
+    def on_mount(self) -> None:
+        state = self.minigpt.state
+        if state.runs_order in FIELDS:
+            self.listing.sort_by(state.runs_order, state.runs_falling)
 
     def shown(self) -> None:
         self._front = True
@@ -193,10 +198,16 @@ class RunsPane(Pane):
 
     def action_sort(self) -> None:
         self.listing.sort_next()
-        self._arranged()
+        self._sorted()
 
     def action_turn_round(self) -> None:
         self.listing.sort_by(self.listing.sorted_by, not self.listing.falling)
+        self._sorted()
+
+    def _sorted(self) -> None:
+        state = self.minigpt.state
+        state.runs_order, state.runs_falling = self.listing.sorted_by, self.listing.falling
+        self.minigpt.remember()
         self._arranged()
 
     def action_filter(self) -> None:
@@ -247,7 +258,7 @@ class RunsPane(Pane):
 
     def action_resume(self) -> None:
         if (run := self._current) is not None:
-            self.onward.resume(run, self._checkpoint, self.checkpoints.files, self.runs)
+            self.onward.resume(run, self._checkpoint, self.checkpoints.files)
 
     def action_fork(self) -> None:
         if (run := self._current) is not None:

@@ -36,7 +36,8 @@ class Prospects:
     outlook: Outlook | None = None
     problems: tuple[str, ...] = ()
     unusual: tuple[str, ...] = ()
-    probing: bool = False
+    probing: str = ""  # what a probe of the preset does now
+    not_probed: str = ""  # why the last one came to nothing
     toml: str = field(default="", compare=False)
 
 
@@ -72,6 +73,7 @@ def rows_of(prospects: Prospects, width: int) -> Iterator[Row]:
         yield from _size(prospects.outlook)
         yield from _memory(prospects.outlook)
         yield from _length(prospects.outlook, prospects.probing)
+        yield from _sentences("problem", "✗", _not_measured(prospects), "text-error", width)
         yield from _disk(prospects.outlook)
 
 
@@ -135,7 +137,11 @@ def _pair(one: str, amount: float, other: str, other_amount: float) -> Row:
     return Row("training_memory", (*left, *right))
 
 
-def _length(outlook: Outlook, probing: bool) -> Iterator[Row]:
+def _not_measured(prospects: Prospects) -> list[str]:
+    return [f"not measured: {prospects.not_probed}"] if prospects.not_probed else []
+
+
+def _length(outlook: Outlook, probing: str) -> Iterator[Row]:
     if outlook.train_tokens is None:
         yield _row("tokens_per_parameter", "text", "not there yet: its length is not known")
     else:
@@ -149,9 +155,9 @@ def _length(outlook: Outlook, probing: bool) -> Iterator[Row]:
     yield _row("left", "time", _time(outlook, probing))
 
 
-def _time(outlook: Outlook, probing: bool) -> str:
+def _time(outlook: Outlook, probing: str) -> str:
     if probing:
-        return "five steps are being tried here …"
+        return f"{probing} …  p stops it"
     if outlook.seconds_per_step is None:
         return "p measures it in five steps"
     each = f"{1000 * outlook.seconds_per_step:,.0f} ms a step"

@@ -91,7 +91,8 @@ class PresetForm(Container):
         self.draft: Draft | None = None
         self.corpus = ""
         self.view = VIEWS[0]
-        self.probing = False
+        self._prospects: Prospects | None = None
+        self._probe = "", ""  # what a probe of the preset does, and why the last one came to nothing
         self.fields = FieldRows(id="preset-fields")
         self.field = ValueField()
         self.figures = Figures(id="preset-figures")
@@ -336,12 +337,24 @@ class PresetForm(Container):
             return
         # What the thread works on must not change under its hands.
         taken = replace(draft, changes=dict(draft.changes))
-        workspace, corpus, probing = self.workspace, self.corpus, self.probing
-        work = lambda: prospects_of(workspace, taken, corpus, probing)  # noqa: E731
+        workspace, corpus = self.workspace, self.corpus
+        work = lambda: prospects_of(workspace, taken, corpus)  # noqa: E731
         in_thread(self, work, self._show_prospects, self._show_trouble, "outlook")
 
+    def tell_of_probe(self, doing: str, trouble: str) -> None:
+        """Say among the figures what a probe of the preset does, or why it came to nothing; take up what it found."""
+        if (doing, trouble) == self._probe:
+            return
+        ended = bool(self._probe[0]) and not doing
+        self._probe = doing, trouble
+        if ended:
+            self.refresh_figures(at_once=True)
+        elif self._prospects is not None:
+            self._show_prospects(self._prospects)
+
     def _show_prospects(self, prospects: Prospects) -> None:
-        self.figures.show_prospects(prospects)
+        self._prospects = prospects
+        self.figures.show_prospects(replace(prospects, probing=self._probe[0], not_probed=self._probe[1]))
         if prospects.toml:
             self.toml.show(prospects.toml)
 

@@ -12,12 +12,13 @@ from textual.timer import Timer
 from minigpt.errors import UserError, printable
 from minigpt.preset_files import delete_preset, duplicate, free_name, save_values
 from minigpt.workspace import checked_name
-from tui.corpora.children import Children, in_thread
+from tui.corpora.children import in_thread
 from tui.panes.pane import Pane
 from tui.presets.draft import Draft
 from tui.presets.files import Preset, Stamps, load_preset_file, load_presets, stamps
 from tui.presets.form import PresetForm
 from tui.presets.listed import COLUMNS
+from tui.presets.probing import Probing
 from tui.widgets.browser import Browser
 from tui.widgets.dialogs import Ask, Choice, confirm
 
@@ -36,7 +37,7 @@ class PresetKeeper(Pane):
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
         self.presets: dict[str, Preset] = {}
-        self.processes = Children()
+        self.probing = Probing(self, self.tell_of_probe)
         self._keeping: Timer | None = None
         self._stamps: Stamps | None = None
         empty = "No preset could be found: MiniGPT's own files are missing. Install it again."
@@ -87,9 +88,16 @@ class PresetKeeper(Pane):
         """Say above the form what is in it, and whether that is saved; keep what is not for the next session."""
         draft = self.form.draft
         self._keep(draft)
+        self.tell_of_probe()
         if draft is not None:
             origin = "built in: saving makes a copy of your own" if draft.builtin else "your own"
             self.form.name_it(f"{draft.name}  ({f'{changes_in_words(draft)}, not saved' if draft.changes else origin})")
+
+    def tell_of_probe(self) -> None:
+        """Have the form say how the probe of its preset stands."""
+        if self.form.draft is not None:
+            name = self.form.draft.name
+            self.form.tell_of_probe(self.probing.doing(name), self.probing.trouble(name))
 
     def _keep(self, draft: Draft | None) -> None:
         state = self.minigpt.state
@@ -124,6 +132,9 @@ class PresetKeeper(Pane):
 
     def on_mount(self) -> None:
         self.set_interval(LOOK_SECONDS, self.look)
+
+    def on_unmount(self) -> None:
+        self.probing.close()
 
     def look(self) -> None:
         """Read the presets again where one was changed by another program."""

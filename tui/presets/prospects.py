@@ -11,7 +11,7 @@ from tui.presets.draft import Draft
 from tui.presets.figures import Prospects
 
 
-def prospects_of(workspace: Workspace, draft: Draft, corpus: str, probing: bool) -> Prospects:
+def prospects_of(workspace: Workspace, draft: Draft, corpus: str) -> Prospects:
     """Return what a draft would come to."""
     config = draft.config
     if config is None:
@@ -21,4 +21,4 @@ def prospects_of(workspace: Workspace, draft: Draft, corpus: str, probing: bool)
         found = outlook(workspace, config, corpus, cached_probe(workspace, config, corpus))
     except UserError as error:
         return Prospects(corpus, problems=(printable(str(error)),))
-    return Prospects(corpus, found, (), tuple(unusual(config)), probing, text)
+    return Prospects(corpus, found, (), tuple(unusual(config)), toml=text)

@@ -12,7 +12,7 @@ A **run** is one training with all that belongs to it: settings, history, checkp
 | Enter, w | show it in the Train pane; one at work goes on whether you watch or not |
 | Right, o | into its checkpoints: there c or Enter talks, r goes on, f forks, Left goes back |
 | c | talk to its best checkpoint |
-| r | go on with a run that was stopped or broke off |
+| r | go on with a run that was stopped or broke off; from an earlier checkpoint, in a new run |
 | f | fork: a new run that begins with its weights, with settings of yours |
 | Space, m | mark runs, compare those that are marked; u takes all marks away |
 | s, S | sort by the next column; turn the order round |

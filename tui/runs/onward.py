@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from minigpt.errors import printable
-from minigpt.runs import CONFIG, LIVE_STATES, RunSummary, best_checkpoint
+from minigpt.runs import CONFIG, LIVE_STATES, RunSummary, best_checkpoint, new_run_name
+from minigpt.workspace import Workspace
 from tui.corpora.children import in_thread
 from tui.panes.run_facts import RunFiles, Saved
 from tui.widgets.dialogs import Choice
 
 if TYPE_CHECKING:
+    from minigpt.start import Started
     from tui.panes.pane import Pane
 
 
@@ -43,11 +45,14 @@ class Onward:
 
         in_thread(self.pane, partial(best_checkpoint, self.directory(run)), talk, failed, "chat")
 
-    def resume(self, run: RunSummary, saved: Saved | None, files: RunFiles, taken: Container[str]) -> None:
-        """Go on with a run; of an earlier checkpoint than its furthest, offer a fork."""
+    def resume(self, run: RunSummary, saved: Saved | None, files: RunFiles) -> None:
+        """Go on with a run; from an earlier checkpoint than its furthest, in a new run, after asking."""
         app, name = self.pane.minigpt, printable(run.run, single_line=True)
-        if saved is not None and saved.file.step < files.files[0].file.step:
-            self._offer_fork(run, saved, files.files[0], taken)
+        earlier = saved is not None and saved.file.step < files.files[0].file.step
+        if run.state in ("imported", "empty"):
+            app.tell("There is nothing to go on with", f"{name} has never trained here.")
+        elif saved is not None and earlier:
+            self._go_back(run, saved, files.files[0])
         elif run.state in LIVE_STATES:
             app.watch_run(run.run)
         elif run.state == "finished":
@@ -56,21 +61,34 @@ class Onward:
                 f"It has done all its {run.step:,} steps. f begins a new run from it. To give this one more, ask for "
                 f"more passes over the text: minigpt train --resume {name} --epochs N",
             )
-        elif run.state in ("imported", "empty"):
-            app.tell("There is nothing to go on with", f"{name} has never trained here.")
         else:
             app.resume_run(run.run)
 
-    def _offer_fork(self, run: RunSummary, saved: Saved, furthest: Saved, taken: Container[str]) -> None:
-        name, last = (printable(each.file.name, single_line=True) for each in (saved, furthest))
+    def _go_back(self, run: RunSummary, saved: Saved, furthest: Saved) -> None:
+        """Go on from an earlier checkpoint: in a new run, for in its own it would overwrite what came after it."""
+        app = self.pane.minigpt
+        if run.state in LIVE_STATES:
+            app.tell(
+                "This run is at work",
+                f"{printable(run.run, single_line=True)} is {run.state}. Stop it first (in the Train pane), then go on "
+                "from an earlier checkpoint of it; f begins a new run from it now.",
+            )
+            return
+        work = partial(new_run_name, app.workspace, run.run)
+        ask = partial(self._ask_to_go_back, run, saved, furthest)
+        in_thread(self.pane, work, ask, partial(app.tell, "Not started"), "resume")
+
+    def _ask_to_go_back(self, run: RunSummary, saved: Saved, furthest: Saved, new: str) -> None:
+        app, name = self.pane.minigpt, printable(run.run, single_line=True)
+        file, last = (printable(each.file.name, single_line=True) for each in (saved, furthest))
         text = (
-            f"A run goes on from the furthest of its checkpoints, and {name} (step {saved.file.step:,}) is behind "
-            f"{last} (step {furthest.file.step:,}). A fork begins a new run with its weights, and with settings of "
-            "yours. To repeat what came after it as it was: minigpt train --resume FILE, in a new run too."
+            f"{file} (step {saved.file.step:,}) is behind {last} (step {furthest.file.step:,}). A new run, {new}, goes "
+            f"on from it with the same settings and in the same order of texts. {name} stays as it is, with all that "
+            "came later. For other settings, fork it: f."
         )
-        question = Choice("An earlier checkpoint", text, [("fork", "Fork it", "primary"), ("no", "Cancel", "default")])
-        forked = partial(self.fork, run, saved, taken)
-        self.pane.app.push_screen(question, lambda answer: forked() if answer == "fork" else None)
+        question = Choice("Go on from here?", text, [("go", "1 Go on", "primary"), ("no", "2 Cancel", "default")])
+        start = partial(start_from, app.workspace, run.run, saved.file.name, new)
+        app.push_screen(question, lambda answer: app.trainers.begin(start=start) if answer == "go" else None)
 
     def fork(self, run: RunSummary, saved: Saved | None, taken: Container[str]) -> None:
         """Ask for a new run that begins with the weights of a checkpoint; its name is to be none of those `taken`."""
@@ -89,3 +107,10 @@ class Onward:
             told = "This run ended before it saved a model. Its settings are there to begin anew with: "
             told += f"minigpt train --config checkpoints/{printable(run.run, single_line=True)}/{CONFIG}"
         self.pane.minigpt.tell("No checkpoint", told)
+
+
+def start_from(workspace: Workspace, run: str, checkpoint: str, name: str, more: list[str]) -> Started:
+    """Go on from a checkpoint of a run in a new one, with more arguments for its trainer; raises UserError, OSError."""
+    from minigpt.start import start_resumed_from
+
+    return start_resumed_from(workspace, run, checkpoint, name, more)

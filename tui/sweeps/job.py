@@ -13,7 +13,7 @@ from textual.containers import Vertical
 from textual.content import Content
 from textual.screen import ModalScreen
 from textual.timer import Timer
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from minigpt.errors import UserError, printable
 from minigpt.jobs import send_command
@@ -27,6 +27,7 @@ from tui.corpora.children import in_thread
 from tui.corpora.tasks import TaskBoard, Work
 from tui.figures import bar
 from tui.widgets.dialogs import message
+from tui.widgets.keyline import KeyLine
 
 if TYPE_CHECKING:
     from tui.app import MiniGPTApp
@@ -88,7 +89,7 @@ class JobScreen(ModalScreen[Changes | None]):
             yield Static(classes="head", markup=False)
             yield from self.body()
             yield Static(classes="told", markup=False)
-        yield Footer(compact=True)
+        yield KeyLine()
 
     def _heading(self) -> str:
         return f"{self.TITLE_TEXT}: {self.preset}" + (f" on {self.corpus}" if self.corpus else "")

@@ -9,8 +9,11 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
+from textual.events import Key
 from textual.screen import ModalScreen
 from textual.widgets import Button, Static
+
+from minigpt.errors import one_line, printable
 
 if TYPE_CHECKING:
     from textual.widgets import Input
@@ -30,7 +33,8 @@ class Choice(ModalScreen[str | None]):
 
     def __init__(self, title: str, text: str, answers: Sequence[tuple[str, str, str]]) -> None:
         super().__init__()
-        self.title_text, self.text, self.answers = title, text, answers
+        # What others wrote is in many of them.
+        self.title_text, self.text, self.answers = one_line(title), printable(text), answers
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog") as box:
@@ -39,7 +43,7 @@ class Choice(ModalScreen[str | None]):
                 yield Static(Content(self.text))
             with Horizontal(classes="dialog-buttons"):
                 for name, label, variant in self.answers:
-                    yield Button(Content(label), id=name, variant=variant, compact=True)  # type: ignore[arg-type]
+                    yield Button(Content(one_line(label)), id=name, variant=variant, compact=True)  # type: ignore[arg-type]
 
     def on_mount(self) -> None:
         # A dialog that is closed in the moment it opens has none any more.
@@ -50,16 +54,18 @@ class Choice(ModalScreen[str | None]):
         event.stop()
         self.dismiss(event.button.id)
 
-    def key_1(self) -> None:
-        self._choose(0)
+    def key_1(self, event: Key) -> None:
+        self._choose(0, event)
 
-    def key_2(self) -> None:
-        self._choose(1)
+    def key_2(self, event: Key) -> None:
+        self._choose(1, event)
 
-    def key_3(self) -> None:
-        self._choose(2)
+    def key_3(self, event: Key) -> None:
+        self._choose(2, event)
 
-    def _choose(self, index: int) -> None:
+    def _choose(self, index: int, event: Key) -> None:
+        # It would open a pane, once there is no dialog any more.
+        event.stop()
         if index < len(self.answers):
             self.dismiss(self.answers[index][0])
 
@@ -83,7 +89,7 @@ class Ask(ModalScreen[str | None]):
 
     def __init__(self, title: str, text: str, value: str = "") -> None:
         super().__init__()
-        self.title_text, self.text, self.value = title, text, value
+        self.title_text, self.text, self.value = one_line(title), printable(text), value
 
     def compose(self) -> ComposeResult:
         from textual.widgets import Input

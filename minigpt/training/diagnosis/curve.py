@@ -8,7 +8,9 @@ comes from the differences of successive steps (which hardly contain the trend),
 from __future__ import annotations
 
 import math
+import sys
 from collections import deque
+from collections.abc import Sequence
 from itertools import islice
 from typing import NamedTuple
 
@@ -17,6 +19,8 @@ import numpy as np
 RECENT = 256
 MOST_BINS = 256
 FIRST_WIDTH = 5
+# Gradients are compared with those of the last thousand steps.
+NORMS_A_LEVEL, NORM_LEVELS = 25, 40
 # A normal distribution's standard deviation over its median absolute deviation.
 _MAD_TO_DEVIATION = 1.4826
 # A difference of so many standard errors is no chance.
@@ -39,13 +43,52 @@ class Trend(NamedTuple):
     steps: int
 
 
+class GradientNorms:
+    """The norms of the gradients so far, as logarithms: the latest, and the medians of stretches before.
+
+    With each stretch goes its mean loss: on the way down a network may come over a flat place, where gradients are
+    short and nothing is wrong with the longer ones after it.
+    """
+
+    def __init__(self) -> None:
+        self.recent: deque[float] = deque(maxlen=2 * NORMS_A_LEVEL)
+        self._levels: deque[tuple[float, float]] = deque(maxlen=NORM_LEVELS)
+        self._added, self._losses = 0, 0.0
+
+    def add(self, norm: float, loss: float) -> None:
+        """Take in a step's norm and loss."""
+        self.recent.append(math.log(max(norm, sys.float_info.min)))
+        self._added += 1
+        self._losses += loss
+        if self._added % NORMS_A_LEVEL == 0:
+            self._levels.append((self.latest(NORMS_A_LEVEL), self._losses / NORMS_A_LEVEL))
+            self._losses = 0.0
+
+    def latest(self, steps: int) -> float:
+        """Return the median of the last steps."""
+        return float(np.median(list(islice(reversed(self.recent), steps))))
+
+    def calmest(self, loss: float) -> float | None:
+        """Return the lowest median of the stretch before the latest, and of those before with no more than this loss.
+
+        None where there is none.
+        """
+        before = list(self._levels)[:-1]
+        return min([norm for norm, mean in before if mean <= loss] + [norm for norm, _ in before[-1:]], default=None)
+
+    def noise(self) -> float:
+        """Return the standard deviation of one step's norm around the curve."""
+        return _noise(self.recent)
+
+
 class LossCurve:
     """The losses so far: each of the latest, and means of ever longer stretches before."""
 
-    def __init__(self) -> None:
+    def __init__(self, norms: GradientNorms | None = None) -> None:
         self.steps = 0
+        self.first = math.nan  # before any update
         self.initial = math.nan  # the mean of the first few
-        self.grad_norms: deque[float] = deque(maxlen=RECENT)
+        self.norms = norms or GradientNorms()
         self._recent: deque[float] = deque(maxlen=RECENT)
         self._bins: list[float] = []
         self._width = FIRST_WIDTH
@@ -56,9 +99,11 @@ class LossCurve:
         """Take in a step; one without finite numbers is left out."""
         if loss is None or grad_norm is None or not math.isfinite(loss) or not math.isfinite(grad_norm):
             return
+        if not self.steps:
+            self.first = loss
         self.steps += 1
         self._recent.append(loss)
-        self.grad_norms.append(grad_norm)
+        self.norms.add(grad_norm, loss)
         self._sum += loss
         self._in_sum += 1
         if self._in_sum == self._width:
@@ -72,10 +117,8 @@ class LossCurve:
 
     def noise(self) -> float:
         """Return the standard deviation of one step's loss around the curve, by the latest steps."""
-        if self._noise[0] != self.steps and len(self._recent) > 1:
-            differences = np.diff(np.fromiter(self._recent, float, len(self._recent)))
-            spread = float(np.median(np.abs(differences - np.median(differences))))
-            self._noise = self.steps, _MAD_TO_DEVIATION * spread / math.sqrt(2)
+        if self._noise[0] != self.steps:
+            self._noise = self.steps, _noise(self._recent)
         return self._noise[1]
 
     def level(self, steps: int) -> Level:
@@ -108,3 +151,11 @@ class LossCurve:
         # What is left over has slower waves in it too, which single steps do not show.
         deviation = max(self.noise() / math.sqrt(self._width), float(np.sqrt(left_over @ left_over / (count - 2))))
         return Trend(-slope * count, deviation / math.sqrt(squares) * count, count * self._width)
+
+
+def _noise(values: Sequence[float]) -> float:
+    if len(values) < 2:
+        return 0.0
+    differences = np.diff(np.fromiter(values, float, len(values)))
+    spread = float(np.median(np.abs(differences - np.median(differences))))
+    return _MAD_TO_DEVIATION * spread / math.sqrt(2)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import torch
 
+from minigpt.host import oom_kills
 from minigpt.jobs import EVENTS, EventReader
 from minigpt.notices import NOTICES, Cure
 from minigpt.training.diagnosis.curve import LossCurve
@@ -78,9 +79,15 @@ _RECALLED: dict[str, type[msgspec.Struct]] = {
 
 
 def start_extras(trainer: Trainer) -> dict[str, Any]:
-    """Return what the diagnosis adds to a run's `start` event: the ladder of losses, nats a token."""
-    rungs = trainer.text.ladder
-    return {"ladder": None if rungs is None else rungs._asdict()}
+    """Return what the diagnosis adds to a run's `start` event: the ladder of losses, nats a token, and `oom_kills`.
+
+    By that, who finds the run gone before its first readings can tell whether the kernel has ended it.
+    """
+    rungs, kills = trainer.text.ladder, oom_kills()
+    return {
+        "ladder": None if rungs is None else rungs._asdict(),
+        "oom_kills": None if kills is None else msgspec.structs.asdict(kills),
+    }
 
 
 class Doctor:
@@ -105,7 +112,7 @@ class Doctor:
         self._saved_at, self._unsaved_seconds = trainer.saved_at, 0.0
         self._shortage = Shortage(
             checkpoint_bytes(trainer.config.model, trainer.model.config.vocab_size, trainer.settings),
-            less_memory(trainer),
+            less_memory_now(trainer),
         )
 
     @property
@@ -166,7 +173,8 @@ class Doctor:
 
     def on_new_rate(self) -> None:
         """Judge the curve anew: the learning rate was changed at this step."""
-        self.curve = LossCurve()
+        # Who raises the rate is told when the gradients go up with it; what was said of them is to be looked at afresh.
+        self.curve = LossCurve(None if "exploding-gradients" in self.said else self.curve.norms)
         self.said.difference_update(OF_THE_RATE)
 
     def on_time(self, seconds: float, steps: int, reading: float, results: float) -> None:
@@ -189,6 +197,8 @@ class Doctor:
             # Torch keeps what it has freed: what is in use now says little of what is needed.
             others = max(0, readings["memory"] - torch.cuda.memory_reserved())
             readings = {**readings, "memory_peak": others + torch.cuda.max_memory_allocated()}
+        # What it takes may have been changed since.
+        self._shortage.device_cure = less_memory_now(self.trainer)
         for finding in self._shortage.on_readings(readings, self.trainer.directory):
             severity = NOTICES[finding.code].severity
             self.trainer.recorder.notice(severity, finding.code, finding.message, cure=finding.cure, aside=True)
@@ -279,5 +289,20 @@ def less_memory(trainer: Trainer) -> Cure:
         return {"label": f"a micro-batch of {half}, in a new run", "settings": {"training.micro_batch_size": half}}
     if not settings.gradient_checkpointing:
         return {"label": "recompute activations, in a new run", "settings": {"training.gradient_checkpointing": True}}
+    return _shorter_context(trainer)
+
+
+def less_memory_now(trainer: Trainer) -> Cure:
+    """Return what has a run that goes on take less of its device's memory."""
+    batch, settings = trainer.plan.micro_batch_size, trainer.settings
+    if batch > 1:
+        half = batch // 2
+        return {"label": f"a micro-batch of {half}", "command": "set", "args": {"micro_batch_size": half}}
+    if not settings.gradient_checkpointing:
+        return {"label": "recompute activations", "command": "set", "args": {"gradient_checkpointing": True}}
+    return _shorter_context(trainer)
+
+
+def _shorter_context(trainer: Trainer) -> Cure:
     context = trainer.model.config.max_seq_len // 2
     return {"label": f"a context of {context}, in a new run", "settings": {"model.max_seq_len": context}}

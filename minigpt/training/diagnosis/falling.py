@@ -18,6 +18,10 @@ _PATIENCE = 3
 _LATELY = 0.4
 # A loss that has come so much of the way down and then stands was not too slow.
 _HAD_FALLEN = 0.3
+# At the frequencies of single tokens, networks rest before they begin to use what came before (gpt2 a hundred steps):
+# so many times the fewest steps to judge by are no trouble, as near as this share of the way down to there.
+_RESTS = 3
+_AT_REST = 0.1
 # Shares of what was gained on ln(vocabulary): a rise by the first is a divergence, a fall by less than the second in
 # half of all steps so far is a plateau. A loss that goes on by 1/t to a power falls more.
 _LOST = 0.25
@@ -34,7 +38,8 @@ class NotFalling(Detector):
     def on_steps(self, curve: LossCurve, situation: Situation) -> Finding | None:
         bound = situation.under_way
         planned = situation.last_step - situation.first_step
-        if bound is None or curve.steps < max(FEWEST_STEPS, _WARMUPS * situation.warmup, _PART * planned):
+        least = max(FEWEST_STEPS, _WARMUPS * situation.warmup, _PART * planned)
+        if bound is None or curve.steps < least:
             return None
         level = curve.level(max(10, curve.steps // 5))
         trend = curve.trend(curve.steps // 2)
@@ -44,13 +49,24 @@ class NotFalling(Detector):
         if certainly_falls and (level.mean - bound) * trend.steps < _PATIENCE * curve.steps * trend.fall:
             return None
         best = curve.best_before(level.steps)
-        above = curve.initial - bound
-        lost = level.mean - min(best, curve.initial)
+        # Far too large steps leap within the first few: a network that knows nothing was better.
+        start = min(curve.initial, max(situation.uniform, curve.first))
+        above = start - bound
+        lost = level.mean - min(best, start)
         risen = lost > max(_CERTAIN * level.error, _LOST * above)
-        stuck = not certainly_falls and curve.initial - level.mean > _HAD_FALLEN * above
+        stuck = not certainly_falls and start - level.mean > _HAD_FALLEN * above
+        if stuck and not risen and self._rests(level, start, situation) and curve.steps < _RESTS * least:
+            return None
         if risen or stuck:
             return None if _comes_down(curve) else too_high(curve, level, situation)
         return self._too_low(curve, level, situation)
+
+    @staticmethod
+    def _rests(level: Level, start: float, situation: Situation) -> bool:
+        """Whether the network knows how often each token comes and no more, as all do on their way."""
+        assert situation.ladder is not None
+        unigram = situation.ladder.unigram
+        return level.mean < unigram + _AT_REST * (start - unigram)
 
     @staticmethod
     def _too_low(curve: LossCurve, level: Level, situation: Situation) -> Finding:
@@ -84,11 +100,14 @@ class Rising(Detector):
     """The loss has given back a good part of what was gained."""
 
     def on_steps(self, curve: LossCurve, situation: Situation) -> Finding | None:
-        # Until the rate is up, a loss may swing.
-        if curve.steps < max(FEWEST_STEPS, _WARMUPS * situation.warmup):
+        if curve.steps < FEWEST_STEPS:
             return None
         now = max(10, min(50, curve.steps // 10))
         level, best = curve.level(now), curve.best_before(now)
+        # Until the rate is up, a loss may swing, if not above that of a network which knows nothing.
+        swings = level.mean < max(situation.uniform, curve.initial)
+        if swings and curve.steps < _WARMUPS * situation.warmup:
+            return None
         gain = max(situation.uniform, curve.initial) - best
         lost = level.mean - best
         if lost < max(_VERY_CERTAIN * level.error, _LOST * gain, _LOST * _LEAST_GAIN * situation.uniform):

@@ -4,31 +4,29 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
-from minigpt.training.diagnosis.curve import LossCurve
-from minigpt.training.diagnosis.falling import FEWEST_STEPS
+from minigpt.training.diagnosis.curve import NORMS_A_LEVEL, LossCurve
 from minigpt.training.diagnosis.finding import Detector, Finding, Situation
 
-_NOW, _BEFORE = 10, 50
+_NOW = 10
 # The norm of one step's gradient may be many times the usual one; of half of ten steps in a row it is not by chance.
+# In runs that learn well it grows to twice what it was at the same loss (tests/training/test_diagnosis_real.py).
 _TIMES = 10.0
-_CERTAIN = 6.0
-_MAD_TO_DEVIATION = 1.4826
+_CERTAIN, _CERTAINLY = 6.0, 3.0
+# The standard error of a median over that of a mean, of numbers that are normally distributed.
+_OF_A_MEDIAN = 1.2533
 
 
 class ExplodingGradients(Detector):
-    """The gradient norms of the last steps are many times those of the steps before."""
+    """The gradient norms of the last steps are many times those of the calmest steps before at which it was as good."""
 
     def on_steps(self, curve: LossCurve, situation: Situation) -> Finding | None:
-        # In the beginning they grow by nature, from a network whose output is zero, and with the rate.
-        if curve.steps < FEWEST_STEPS + situation.warmup or len(curve.grad_norms) < _NOW + _BEFORE:
+        norms, level = curve.norms, curve.level(_NOW)
+        calmest = norms.calmest(level.mean + _CERTAINLY * level.error)
+        if calmest is None:
             return None
-        logs = np.log(np.maximum(np.fromiter(curve.grad_norms, float), np.finfo(float).tiny))
-        before, now = logs[:-_NOW], float(np.median(logs[-_NOW:]))
-        usual = float(np.median(before))
-        spread = _MAD_TO_DEVIATION * float(np.median(np.abs(before - usual)))
-        if now - usual < max(math.log(_TIMES), _CERTAIN * spread):
+        now = norms.latest(_NOW)
+        error = _OF_A_MEDIAN * norms.noise() * math.sqrt(1 / _NOW + 1 / NORMS_A_LEVEL)
+        if now - calmest < max(math.log(_TIMES), _CERTAIN * error):
             return None
         limit = situation.settings.max_grad_norm
         clipped = (
@@ -38,8 +36,8 @@ class ExplodingGradients(Detector):
         )
         return Finding(
             "exploding-gradients",
-            f"The gradient's norm was about {math.exp(usual):.3g} and is {math.exp(now):.3g} in the last {_NOW} steps. "
-            f"{clipped}: as a rule the loss comes apart next. Lower {situation.rates}"
-            + ("." if limit else ", and set training.max_grad_norm to 1 in the next run."),
+            f"The gradient's norm was about {math.exp(calmest):.3g} when the loss was no higher, and is "
+            f"{math.exp(now):.3g} in the last {_NOW} steps. {clipped}: as a rule the loss comes apart next. "
+            f"Lower {situation.rates}" + ("." if limit else ", and set training.max_grad_norm to 1 in the next run."),
             situation.scale_rate(0.5, "halve the learning rate"),
         )

@@ -41,8 +41,8 @@ class Shortage:
         if used and total and self._news("host", used / total > NEARLY_FULL, used / total < _WELL_AGAIN):
             yield Finding(
                 "memory-nearly-full",
-                f"{size(used)} of the machine's {size(total)} of memory are in use. When nothing is left, the system "
-                "ends a process without a word, this one maybe: close other programs, save a checkpoint now, or "
+                f"{size(used)} of the {size(total)} of memory that it can have are in use. When nothing is left, the "
+                "system ends a process without a word, this one maybe: close other programs, save a checkpoint now, or "
                 "begin again with a smaller training.micro_batch_size.",
                 {"label": "save a checkpoint now", "command": "checkpoint", "args": {}},
             )
@@ -52,9 +52,9 @@ class Shortage:
             yield Finding(
                 "memory-nearly-full",
                 f"At its height the training takes {size(peak)} of the device's {size(total)} of memory (others' "
-                "included): a longer evaluation or another program may end it. It can be stopped, and go on with "
-                "`minigpt train --resume RUN` and a smaller --micro-batch-size or --gradient-checkpointing: the result "
-                "is the same.",
+                "included). With a smaller micro-batch, or activations computed anew, it takes less, and the result is "
+                "the same. Where a step does not fit, the run does that by itself, as long as other programs leave it "
+                "room for its weights.",
                 self.device_cure,
             )
 
