@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable
 from typing import ClassVar
 
+from textual._styles_cache import StylesCache
 from textual.command import CommandPalette
 from textual.events import Resize
 from textual.screen import Screen
@@ -38,6 +39,10 @@ class MainScreen(Screen[None]):
         for name, height in self.HEIGHTS.items():
             self.set_class(event.size.height < height, name)
         self.set_class(event.size.height >= self.HEIGHTS["-short"], "-tall")
+
+    def on_screen_resume(self) -> None:
+        # A cache of Textual's holds the last thousand widgets with all their lines: a few pages of help are 50 MB.
+        StylesCache.get_inner_outer.cache_clear()
 
 
 class Palette(CommandPalette):

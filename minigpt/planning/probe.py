@@ -34,9 +34,9 @@ _VERSION = 2
 # Of [training], what neither a step's time nor its memory depends on.
 _LENGTH_AND_RATES = {
     "max_epochs", "max_steps", "learning_rate", "muon_learning_rate", "schedule", "warmup_steps", "decay_fraction",
-    "min_lr_fraction", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon", "muon_momentum", "max_grad_norm", "max_rollbacks",
-    "target_loss", "patience", "seed", "eval_every", "eval_tokens", "save_every", "sample_every", "log_every",
-    "keep_last", "keep_every", "sample_prompts",
+    "min_lr_fraction", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon", "muon_momentum", "max_grad_norm",
+    "max_rollbacks", "target_loss", "patience", "seed", "eval_every", "eval_tokens", "save_every", "sample_every",
+    "log_every", "keep_last", "keep_every", "sample_prompts",
 }  # fmt: skip
 
 

@@ -33,7 +33,7 @@ from minigpt.training.optimizer import warmup_of
 from minigpt.training.plan import Plan, checkpoint_bytes, make_plan
 from minigpt.training.recorder import Listener, Recorder
 from minigpt.training.resuming import RESUMABLE, checkpoint_to_resume, directory_to_go_on_in
-from minigpt.training.state import Progress, restore
+from minigpt.training.state import Progress, require_form, restore
 from minigpt.training.trainer import Trainer
 from minigpt.training.turns import Turn
 from minigpt.workspace import Workspace, make_folder
@@ -176,6 +176,7 @@ class Session:
         say: Say,
     ) -> Session:
         state, config = checkpoint.training, checkpoint.config
+        require_form(state)
         before = state["environment"]
         corpora = told_corpora(workspace, config, say)
         require_unchanged(corpora, state["corpus"], directory)

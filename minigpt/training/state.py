@@ -11,10 +11,14 @@ import torch
 from torch import Tensor
 
 from minigpt.device import describe
+from minigpt.errors import UserError
 from minigpt.model.checkpoint import EPOCH, STEP, Checkpoint
 
 if TYPE_CHECKING:
     from minigpt.training.trainer import Trainer
+
+# What optimizers raise for tensors that are missing, of another shape, or no tensors.
+_NOT_OF_THIS_NETWORK = (LookupError, TypeError, ValueError, AttributeError, RuntimeError)
 
 # What of a plan must be as it was when a run is resumed.
 PLAN_OF_A_RUN = (
@@ -46,6 +50,33 @@ class Progress(msgspec.Struct):
     best_loss: float | None = None
     best_step: int = 0
     evaluations_without_gain: int = 0
+
+
+class _Limits(msgspec.Struct):
+    target_loss: float | None
+    patience: int | None
+
+
+class _Environment(msgspec.Struct):
+    precision: str
+    threads: int
+
+
+class _Training(msgspec.Struct):
+    """What stands in a checkpoint's `training`: the form alone; optimizers look at their own tensors."""
+
+    progress: Progress
+    plan: dict[str, int]
+    limits: _Limits
+    optimizer: dict[str, dict[str, Any]]
+    random_states: dict[str, Tensor]
+    corpus: str
+    environment: _Environment
+
+
+def require_form(state: dict[str, Any]) -> None:
+    """Raise msgspec.ValidationError unless a checkpoint's `training` is of the form that `capture` gives it."""
+    msgspec.convert(state, _Training)
 
 
 def capture(trainer: Trainer) -> Checkpoint:
@@ -106,10 +137,21 @@ def environment_changes(before: dict[str, Any], now: dict[str, Any]) -> list[str
 
 
 def restore(trainer: Trainer, state: dict[str, Any]) -> None:
-    """Take optimizer, random states and changed limits from a checkpoint; weights and progress are there already."""
-    trainer.optimizer.load_state_dict(state["optimizer"])
+    """Take optimizer, random states and changed limits from a checkpoint; weights and progress are there already.
+
+    Raises UserError where they are not of this network.
+    """
     states = state["random_states"]
-    set_random_states({kind: states[kind] for kind in ("cpu", trainer.device.kind) if kind in states})
+    try:
+        trainer.optimizer.load_state_dict(state["optimizer"])
+        set_random_states({kind: states[kind] for kind in ("cpu", trainer.device.kind) if kind in states})
+    except _NOT_OF_THIS_NETWORK as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        raise UserError(
+            f"The checkpoint's state of the optimizer is damaged ({type(error).__name__}): choose another checkpoint "
+            "of the run."
+        ) from error
     trainer.settings = msgspec.structs.replace(trainer.settings, **state["limits"])
 
 

@@ -69,7 +69,7 @@ class Runs:
             when, now = 1000.0 + step, loss + 3 * (steps - step) / steps
             if step:
                 events.append({"type": "step", "time": when, "step": step, "tokens": step * tokens, "loss": now})
-            evaluation = {"type": "eval", "time": when + 0.5, "step": step, "split": "validation", "tokens": 16384}
+            evaluation = {"type": "eval", "time": when, "step": step, "split": "validation", "tokens": 16384}
             evaluation |= {"loss": now, "bits_per_byte": bits and bits + now - loss, "accuracy": 0.5, "whole": False}
             events.append({**evaluation, "blocks": blocks(now, seed, scatter)} if told_blocks else evaluation)
         if end:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 
-# What parsers stumble over: ends of strings and lists, numbers too large, half of a character, other encodings, escapes.
+# What parsers stumble over: ends of strings and lists, numbers too large, half a character, other encodings, escapes.
 MORSELS = (
     *(b"\0", b'"', b"'", b"\\", b"{", b"}", b"[", b"]", b",", b":", b"=", b"\n", b"\r", b"\r\n", b"\t", b"#", b";"),
     *(

@@ -147,7 +147,7 @@ def _commands(room: Room) -> Sequence[bytes]:
         ("sample", {"prompt": "The"}),
         ("stop", {}),
     ]
-    records = [{"id": str(i), "time": 1e9, "by": "x", "command": c, "args": a} for i, (c, a) in enumerate(commands)]
+    records = [{"id": str(i), "time": 4e9, "by": "x", "command": c, "args": a} for i, (c, a) in enumerate(commands)]
     return [json.dumps(record).encode() + b"\n" for record in records]
 
 
@@ -307,7 +307,7 @@ _SETTING = st.sampled_from([*definitions.settings(), "training.nonsense", "nonse
 _COMMAND = st.fixed_dictionaries(
     {
         "id": st.text(max_size=5),
-        "time": st.floats(0, 2e9),
+        "time": st.floats(3e9, 4e9),
         "by": st.text(max_size=5),
         "command": st.sampled_from(["set", "sample", "pause", "resume", "nonsense"]),
         "args": st.dictionaries(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import ClassVar
 
 import pytest
@@ -56,6 +58,20 @@ async def test_the_keys_are_made_anew_only_when_they_change() -> None:
         app.refresh_bindings()
         await pilot.pause()
         assert [key.description for key in app.shown if isinstance(key, FooterKey)] == ["Ask", "Count", "palette"]
+
+
+async def test_keys_that_are_gone_are_not_held() -> None:
+    async with Keys().run_test() as pilot:
+        app = pilot.app
+        assert isinstance(app, Keys)
+        made: weakref.WeakSet[Widget] = weakref.WeakSet()
+        for turn in range(12):
+            app.able = turn % 2 == 0
+            app.refresh_bindings()
+            await pilot.pause()
+            made.update(app.shown)
+        gc.collect()
+        assert len(made) <= 3 * len(app.shown)
 
 
 async def test_a_digit_that_answers_a_question_is_no_key_of_what_stands_behind_it() -> None:

@@ -15,10 +15,14 @@ class KeyLine(Footer):
         self._made_of: list[tuple[Any, ...]] | None = None
 
     async def recompose(self) -> None:
+        if not self.is_attached:
+            return  # asked for before its screen was closed
         found = self._found()
         if found != self._made_of:
             self._made_of = found
             await super().recompose()
+            # Textual binds each key to this value, and lets go of those it has removed only when the value is set.
+            self.mutate_reactive(Footer.compact)
 
     def _found(self) -> list[tuple[Any, ...]]:
         """Return all that the keys are made of."""
