@@ -203,12 +203,12 @@ def test_a_mistake_of_ours_leaves_no_traceback_on_the_terminal(workspace: Path) 
 
 
 def test_training_outlives_the_app_which_finds_it_again(workspace: Path) -> None:
-    choose(workspace, steps=1500)
+    choose(workspace, steps=600)
     directory = workspace / "checkpoints" / "small-test-tale-1"
     with Terminal(workspace) as terminal:
         terminal.wait_for("ready to train")
         terminal.press("s")
-        terminal.wait_for("/1,500")
+        terminal.wait_for("/600")
         terminal.kill()
     assert is_running(directory)
     with Terminal(workspace) as terminal:
@@ -216,7 +216,7 @@ def test_training_outlives_the_app_which_finds_it_again(workspace: Path) -> None
         terminal.wait_for("finished", seconds=60)
         terminal.press("q")
         assert terminal.wait_for_end() == 0
-    assert summarise(directory).step == 1500
+    assert summarise(directory).step == 600
 
 
 @pytest.mark.slow
