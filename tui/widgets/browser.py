@@ -51,7 +51,12 @@ class Details(VerticalScroll, can_focus=True):
         """Show these, repainting only what is new."""
         for name, before, after in zip((".facts", ".more"), self._shown, (facts, more), strict=True):
             if not after.is_same(before):
-                self.query_one(name, Static).update(after)
+                static = self.query_one(name, Static)
+                waits = static._layout_required
+                static.update(after)
+                if waits:
+                    # Laid out meanwhile for another's sake, it keeps the size of what it held before (Textual 8.2).
+                    self.call_after_refresh(static.refresh, layout=True)
         self._shown = (facts, more)
 
 
