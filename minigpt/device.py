@@ -6,6 +6,7 @@ Imports without torch; the functions that need it import it themselves.
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import platform
 import sys
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from minigpt.errors import UserError
-from minigpt.host import host_memory
+from minigpt.host import cpu_quota, host_memory
 
 if TYPE_CHECKING:
     import torch
@@ -104,9 +105,14 @@ def fast_bfloat16(kind: str) -> bool:
 
 @cache
 def cpu_threads() -> int:
-    """Return the physical cores this process may use: two threads on one core only get in each other's way."""
+    """Return the physical cores this process may use: two threads on one core only get in each other's way.
+
+    Of a container that may use 1.5 of them two: threads that wait for their share still get more done than one.
+    """
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(usable, psutil.cpu_count(logical=False) or usable))
+    cores = min(usable, psutil.cpu_count(logical=False) or usable)
+    quota = cpu_quota()
+    return max(1, cores if quota is None else min(cores, math.ceil(quota)))
 
 
 @cache

@@ -1,6 +1,7 @@
-"""The host: how much of its memory a process may take, and how its processors are doing.
+"""The host: how much of its memory and processors a process may take, and how they are doing.
 
     available, total = host_memory()
+    processors = cpu_quota()
 
 Of memory there is what the machine has, or what a container or a job scheduler leaves. Linux counts it for groups of
 processes (cgroups, version 1 or 2), one within the other: who makes any of its groups take more than it is allowed is
@@ -25,6 +26,8 @@ _FILES = {
     "cgroup2": ("memory.max", "memory.current", ("active_file", "inactive_file", "slab_reclaimable")),
     "cgroup": ("memory.limit_in_bytes", "memory.usage_in_bytes", ("total_active_file", "total_inactive_file")),
 }
+# The time allowed in each period, and the period, both in microseconds.
+_QUOTA_FILES = {"cgroup2": ("cpu.max",), "cgroup": ("cpu.cfs_quota_us", "cpu.cfs_period_us")}
 _OOM_FILES = {"cgroup2": "memory.events", "cgroup": "memory.oom_control"}
 
 
@@ -75,10 +78,26 @@ def ended_since(before: object) -> bool | None:
         return None
     file = Path(told.file)
     known = [mount for mount, _, _ in _mounts()]
+    if ".." in file.parts:  # a way to a file of anybody's
+        return None
     if file != PROC / "vmstat" and not (file.name in _OOM_FILES.values() and set(file.parents) & set(known)):
         return None
     now = _oom_kills(file)
     return None if now is None or now.id != told.id else now.count > told.count
+
+
+def cpu_quota(pid: int | None = None) -> float | None:
+    """Return how many processors' time a process (this one) may use, by the groups that it is in; None for all."""
+    quotas = [_quota(group, version) for group, version in _groups(pid or os.getpid(), "cpu")]
+    return min((quota for quota in quotas if quota is not None), default=None)
+
+
+def _quota(group: Path, version: str) -> float | None:
+    try:
+        quota, period = (int(word) for name in _QUOTA_FILES[version] for word in (group / name).read_text().split())
+    except (OSError, ValueError):  # not there, as in the outermost group, or "max"
+        return None
+    return quota / period if quota > 0 and period > 0 else None  # -1: no limit, in version 1
 
 
 def _oom_kills(file: Path) -> OomKills | None:
@@ -116,8 +135,10 @@ def _counters(path: Path) -> dict[str, int]:
     return {line[0]: int(line[1]) for line in lines if len(line) == 2}
 
 
-def _groups(pid: int) -> Iterator[tuple[Path, str]]:
-    """Yield the folder of each group that counts a process's memory, from its own outwards, and which version it is."""
+def _groups(pid: int, what: str = "memory") -> Iterator[tuple[Path, str]]:
+    """Yield the folder of each group that counts a process's memory (or `what`), from its own outwards, and which
+    version it is.
+    """
     try:
         paths = (PROC / str(pid) / "cgroup").read_text().splitlines()
     except OSError:  # another system, or the process has ended
@@ -126,9 +147,9 @@ def _groups(pid: int) -> Iterator[tuple[Path, str]]:
     of_version = {
         "cgroup2" if not kinds else "cgroup": path
         for _, kinds, path in (line.split(":", 2) for line in paths if line.count(":") >= 2)
-        if not kinds or "memory" in kinds.split(",")
+        if not kinds or what in kinds.split(",")
     }
-    for mount, root, version in _mounts():
+    for mount, root, version in _mounts(what):
         if version in of_version:
             # In a container, its own group may lie at the mount, or what is told be a path outside.
             path = of_version[version].removeprefix(root.rstrip("/")).strip("/")
@@ -136,8 +157,8 @@ def _groups(pid: int) -> Iterator[tuple[Path, str]]:
             yield from ((group, version) for group in (own, *own.parents) if group.is_relative_to(mount))
 
 
-def _mounts() -> Iterator[tuple[Path, str, str]]:
-    """Yield where groups that can count memory are mounted, which group that is, and their version."""
+def _mounts(what: str = "memory") -> Iterator[tuple[Path, str, str]]:
+    """Yield where groups that can count memory (or `what`) are mounted, which group that is, and their version."""
     try:
         lines = (PROC / "self" / "mountinfo").read_text().splitlines()
     except OSError:
@@ -145,7 +166,7 @@ def _mounts() -> Iterator[tuple[Path, str, str]]:
     for line in lines:
         before, _, after = line.partition(" - ")
         (root, mount), (version, *options) = before.split()[3:5], after.split()
-        if version == "cgroup2" or (version == "cgroup" and "memory" in options[-1].split(",")):
+        if version == "cgroup2" or (version == "cgroup" and what in options[-1].split(",")):
             yield Path(mount), root, version
 
 

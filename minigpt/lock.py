@@ -199,15 +199,23 @@ def _is_locked(path: Path) -> bool:
     return False
 
 
-def owner(directory: Path) -> Owner | None:
-    """Return who works in the directory, or None where nobody does or it is no process that we can signal."""
-    if not is_running(directory):
-        return None
+def last_owner(directory: Path) -> Owner | None:
+    """Return who took the lock last, at work or not; None where nobody did, or the file does not tell."""
     try:
         with open_file(directory / LOCK) as file:
-            found = msgspec.json.decode(file.read(_SIGNATURE_BYTES) or b"", type=Owner)
-        started = psutil.Process(found.pid).create_time()
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError, ValueError, psutil.Error):
+            return msgspec.json.decode(file.read(_SIGNATURE_BYTES) or b"", type=Owner)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, ValueError):
+        return None
+
+
+def owner(directory: Path) -> Owner | None:
+    """Return who works in the directory, or None where nobody does or it is no process that we can signal."""
+    found = last_owner(directory) if is_running(directory) else None
+    try:
+        started = psutil.Process(found.pid).create_time() if found else 0.0
+    except (ValueError, OverflowError, psutil.Error):
+        return None
+    if found is None:
         return None
     ours = found.host == socket.gethostname() and abs(started - found.started) < _START_TOLERANCE_SECONDS
     return found if ours else None

@@ -8,6 +8,8 @@ and how many processes the kernel had ended for want of it, which is compared wi
 
 from __future__ import annotations
 
+import shlex
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,9 @@ import psutil
 from minigpt.errors import printable
 from minigpt.events import EVENTS, EventReader
 from minigpt.host import ended_since
+from minigpt.lock import last_owner
 from minigpt.narration import clock, duration, size
+from minigpt.runs.files import CONFIG
 from minigpt.summary import RunSummary
 
 # The readings come every five seconds: memory that grew in between may have been full before the next.
@@ -30,6 +34,8 @@ _MOST_BYTES = 1 << 63
 
 def why(directory: Path, summary: RunSummary) -> str | None:
     """Return what most probably ended a crashed run, and what to do, in a sentence or two; else None."""
+    if summary.state == "empty":
+        return _never_began(directory)
     if summary.state != "crashed":
         return None
     events = _tail(directory)
@@ -70,6 +76,24 @@ def why(directory: Path, summary: RunSummary) -> str | None:
         return f"{begin}, and the disk was full: make room first. Then {go_on}."
     short = "memory was not short" if told else "too soon to have told how much memory was left"
     return f"{begin}, as by kill -9 or a loss of power; {short}; {go_on}."
+
+
+def _never_began(directory: Path) -> str | None:
+    """Return what is known of a process that ended before its first event; None where none was there."""
+    holder = last_owner(directory)
+    if holder is None:
+        return None
+    since = f" at {clock({'time': holder.started})}" if _is_number(holder.started, _LATEST) else ""
+    begin = f"Process {holder.pid} began to prepare it{since} and vanished before its first step was planned"
+    if holder.host == socket.gethostname() and psutil.boot_time() > holder.started:
+        cause = "the machine was switched off or restarted"
+    else:
+        cause = "killed (kill -9, or by the system, for want of memory while it was loading) or cut off from power"
+    again = "start it again as before"
+    if (directory / CONFIG).is_file():
+        path = printable(shlex.quote(str(directory / CONFIG)), single_line=True)
+        again = f"`minigpt train --config {path}` starts it anew with the same settings"
+    return f"{begin}: {cause}. Nothing was trained or saved; {again}."
 
 
 def _is_number(value: Any, most: int) -> bool:

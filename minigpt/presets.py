@@ -220,9 +220,10 @@ def unusual(config: Config) -> list[str]:
 def read_file(path: Path) -> Config:
     """Read a TOML or JSON configuration; raises UserError when it cannot be read or used."""
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
+        with path.open(encoding="utf-8-sig") as file:
+            text = file.read(MAX_FILE_BYTES + 1)
+        if len(text) > MAX_FILE_BYTES:
             raise UserError(f"{one_line(path)} is too large for a configuration: settings take a few kilobytes.")
-        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise UserError(f"Cannot read the configuration {one_line(path)}: {reason}.") from error
@@ -266,7 +267,8 @@ def preset_paths(workspace: Workspace) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for folder in (builtin_presets(), workspace.configs):
         if folder.is_dir():
-            found.update({path.stem: path for path in sorted(folder.glob("*.toml"))})
+            # A pipe or a device among them would keep whoever looks at the list waiting.
+            found.update({path.stem: path for path in sorted(folder.glob("*.toml")) if path.is_file()})
     return found
 
 

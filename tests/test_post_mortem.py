@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from minigpt.events import EVENTS, EventWriter
+from minigpt.jobs import RunLock
 from minigpt.post_mortem import why
 from minigpt.runs import summarise
 
@@ -65,3 +68,44 @@ def test_times_and_sizes_beyond_all_bounds_are_passed_over(tmp_path: Path) -> No
     told = why(directory, summarise(directory))
     assert told is not None
     assert "memory was not short" in told
+
+
+def never_began(directory: Path, config: bool) -> Path:
+    """Make what a process leaves that is killed before its first event."""
+    directory.mkdir(parents=True)
+    with RunLock(directory):
+        pass
+    if config:
+        (directory / "config.toml").write_text("")
+    return directory
+
+
+@pytest.mark.parametrize(
+    ("config", "advice"), [(True, "minigpt train --config {}/config.toml"), (False, "start it again as before")]
+)
+def test_a_run_that_never_began_says_how_to_start_it(tmp_path: Path, config: bool, advice: str) -> None:
+    directory = never_began(tmp_path / "checkpoints" / "early", config)
+    told = why(directory, summarise(directory))
+    assert told is not None
+    assert f"Process {os.getpid()}" in told
+    assert advice.format(directory) in told
+
+
+def test_a_restart_of_the_machine_explains_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = never_began(tmp_path / "checkpoints" / "early", config=True)
+    monkeypatch.setattr("psutil.boot_time", lambda: time.time() + 60)
+    assert "switched off or restarted" in str(why(directory, summarise(directory)))
+
+
+def test_where_nobody_was_nothing_is_told(tmp_path: Path) -> None:
+    directory = tmp_path / "checkpoints" / "bare"
+    directory.mkdir(parents=True)
+    assert why(directory, summarise(directory)) is None
+    (directory / "run.lock").write_text('{"pid": "many"}')
+    assert why(directory, summarise(directory)) is None
+
+
+def test_who_is_at_work_has_not_vanished(tmp_path: Path) -> None:
+    directory = never_began(tmp_path / "checkpoints" / "early", config=True)
+    with RunLock(directory):
+        assert why(directory, summarise(directory)) is None

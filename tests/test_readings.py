@@ -19,8 +19,8 @@ import pynvml
 import pytest
 
 from minigpt.config import TrainingSettings
-from minigpt.device import Device, choose
-from minigpt.host import ended_since, host_memory, oom_kills, tightest_memory
+from minigpt.device import Device, choose, cpu_threads
+from minigpt.host import cpu_quota, ended_since, host_memory, oom_kills, tightest_memory
 from minigpt.jobs import EVENTS, EventReader
 from minigpt.planning.fit import cpu_room
 from minigpt.planning.machine import available_memory, likely_device
@@ -296,7 +296,7 @@ def test_while_nobody_trains_the_first_gpu_of_ours_counts(nvml: FakeNvml, monkey
 
 def test_without_a_gpu_of_ours_the_processor_counts(nvml: FakeNvml, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert readings()["memory_total"] == psutil.virtual_memory().total
+    assert readings()["memory_total"] == tightest_memory().total
 
 
 class FakeGroups:
@@ -306,10 +306,10 @@ class FakeGroups:
         self.proc, self.mount, self.version = root / "proc", root / "cgroup", version
         for folder in (self.proc / str(os.getpid()), self.proc / "self", self.proc / "sys/kernel/random"):
             folder.mkdir(parents=True)
-        kind = "cgroup2 cgroup2 rw" if version == 2 else "cgroup cgroup rw,memory"
+        kind = "cgroup2 cgroup2 rw" if version == 2 else "cgroup cgroup rw,cpu,memory"
         mounts = f"22 1 8:1 / / rw - ext4 /dev/root rw\n30 25 0:26 {mounted} {self.mount} rw,relatime - {kind}\n"
         (self.proc / "self/mountinfo").write_text(mounts)
-        lines = f"0::{own}\n" if version == 2 else f"9:name=systemd:/x\n4:memory:{own}\n0::/\n"
+        lines = f"0::{own}\n" if version == 2 else f"9:name=systemd:/x\n4:cpu,memory:{own}\n0::/\n"
         (self.proc / str(os.getpid()) / "cgroup").write_text(lines)
         (self.proc / "sys/kernel/random/boot_id").write_text("0a1b\n")
         (self.proc / "vmstat").write_text("pgfault 12\noom_kill 3\n")
@@ -403,16 +403,57 @@ def test_the_kernels_count_is_compared_with_itself_alone(monkeypatch: pytest.Mon
     # After a restart, of the machine or of the group, it counts from zero; other files are not opened.
     assert ended_since({**before, "id": "elsewhere:1"}) is None
     assert ended_since({**before, "file": "/dev/zero"}) is None
+    (tmp_path / "memory.events").write_text("oom_kill 5\n")
+    outside = {"file": f"{groups.mount}/job/../../memory.events", "id": f"0a1b:{tmp_path.stat().st_ino}"}
+    assert ended_since({**before, **outside}) is None
     assert ended_since({**before, "count": "many"}) is None
     assert ended_since(None) is None
     shutil.rmtree(groups.mount / "job")
     assert ended_since(before) is None
 
 
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize(
+    ("outer", "inner", "processors", "threads"),
+    [
+        (None, None, None, 8),
+        (None, 150_000, 1.5, 2),
+        (400_000, None, 4.0, 4),
+        (100_000, 600_000, 1.0, 1),
+        (None, 20_000, 0.2, 1),
+        (None, 6_400_000, 64.0, 8),
+    ],
+)
+def test_threads_are_no_more_than_the_processors_a_container_may_use(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    version: int,
+    outer: int | None,
+    inner: int | None,
+    processors: float | None,
+    threads: int,
+) -> None:
+    groups = FakeGroups(tmp_path, version, "/kubepods/pod1")
+    for path, quota in (("kubepods", outer), ("kubepods/pod1", inner)):
+        folder = groups.mount / path
+        folder.mkdir(parents=True)
+        if version == 2:
+            (folder / "cpu.max").write_text(f"{quota or 'max'} 100000\n")
+        else:
+            (folder / "cpu.cfs_quota_us").write_text(f"{quota or -1}\n")
+            (folder / "cpu.cfs_period_us").write_text("100000\n")
+    monkeypatch.setattr("minigpt.host.PROC", groups.proc)
+    assert cpu_quota() == processors
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(16)), raising=False)
+    monkeypatch.setattr(psutil, "cpu_count", lambda logical=True: 16 if logical else 8)
+    assert cpu_threads.__wrapped__() == threads
+
+
 def test_without_groups_the_machine_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("minigpt.host.PROC", tmp_path)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: MACHINE)
     assert host_memory() == (10 * GB, 16 * GB)
+    assert cpu_quota() is None
     assert oom_kills() is None
     assert "oom_kills" not in readings("cpu")["host"]
 

@@ -260,9 +260,9 @@ class MiniGPTApp(App[None]):
 
     # The lines above
 
-    def show_status(self, history: RunHistory, starting: bool) -> None:
+    def show_status(self, history: RunHistory, starting: bool, disk_full: bool = False) -> None:
         """Show a run's state in the top line."""
-        self._status = status_facts(history, starting)
+        self._status = status_facts(history, starting, disk_full)
         if self._pane == "train":
             self._show_clock()
 

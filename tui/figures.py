@@ -11,6 +11,7 @@ from minigpt.errors import printable
 from minigpt.narration import duration, narrate, number, size
 from tui.ladder import rung_passed, rungs_in_words
 from tui.parts import BAD, DIM, GOOD, PLAIN, STRONG, WARN, bar, short
+from tui.refusals import SILENT_SECONDS, cannot_write
 from tui.time_left import time_left
 from tui.widgets.rows import Part, Row
 
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
 CURE_KEY = "a"
 LABEL = 7
-# Silence of this many heartbeats is worth a word.
-SILENT_SECONDS = 25
 # No progress for so long, and for the time of so many steps, is worth one too.
 STUCK_SECONDS, STUCK_STEPS = 60, 10
 
@@ -39,10 +38,13 @@ STATE_SIGNS = {
 }
 
 
-def status_facts(history: RunHistory, starting: bool = False) -> list[list[Part]]:
+def status_facts(history: RunHistory, starting: bool = False, disk_full: bool = False) -> list[list[Part]]:
     """Return how a run stands, for the line at the top: its name, state, step and device."""
     summary = history.summary
-    facts: list[list[Part]] = [[(printable(summary.run, single_line=True), PLAIN)], state_parts(history, starting)]
+    facts: list[list[Part]] = [
+        [(printable(summary.run, single_line=True), PLAIN)],
+        state_parts(history, starting, disk_full),
+    ]
     planned = history.pace.planned_steps or summary.planned_steps
     if planned:
         facts.append([(f"step {summary.step:,}/{planned:,}", PLAIN)])
@@ -51,16 +53,21 @@ def status_facts(history: RunHistory, starting: bool = False) -> list[list[Part]
     return facts
 
 
-def state_parts(history: RunHistory, starting: bool = False) -> list[Part]:
-    """Return the run's state with its sign, and how long it has been silent where that is worth a word."""
+def state_parts(history: RunHistory, starting: bool = False, disk_full: bool = False) -> list[Part]:
+    """Return the run's state with its sign, and what of it is worth a word: that it waits, or has been silent.
+
+    `disk_full` says that there is no room where it lies for the run to tell why it is silent.
+    """
     summary = history.summary
     # What the last session left says nothing of the one that begins.
     state = "starting" if starting else summary.state
     sign, colour = STATE_SIGNS.get(state, ("·", DIM))
     parts = [(f"{sign} {state}", colour)]
     silent = time.time() - (summary.last_event_time or time.time())
-    if state in ("training", "evaluating", "saving", "paused", "compiling") and silent > SILENT_SECONDS:
-        parts.append((f" silent for {duration(silent)}", BAD))
+    if state in ("training", "evaluating", "saving", "paused", "compiling") and (disk_full or silent > SILENT_SECONDS):
+        parts.append((f" silent for {duration(silent)}{': the disk is full' if disk_full else ''}", BAD))
+    elif not starting and cannot_write(summary):
+        parts.append((" until it can write", BAD))
     elif state == "training" and summary.last_progress is not None:
         # A side thread tells that the process lives, whatever the training itself is stuck in.
         still = time.time() - summary.last_progress

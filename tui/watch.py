@@ -10,6 +10,7 @@ from minigpt.errors import JobFailed
 from minigpt.history import RunHistory
 from minigpt.jobs import is_running
 from minigpt.start import Started
+from tui.refusals import silenced
 
 POLL_SECONDS = 0.5
 # What the preview shows should be on the screen before the long reading begins.
@@ -34,6 +35,7 @@ class Watcher:
         self.version = 0
         self.loading = True
         self.running = False
+        self.disk_full = False  # so that the run cannot tell why it is silent
         self.starting = started is not None
         self.cancelled = False
         self.trouble: str | None = None
@@ -124,8 +126,9 @@ class Watcher:
             running = is_running(self.directory)
         except OSError:  # no lock that we could open: nobody's that we know of
             running = False
-        if running != self.running:
-            self.running = running
+        disk_full = running and silenced(self.directory, self.history.summary)
+        if (running, disk_full) != (self.running, self.disk_full):
+            self.running, self.disk_full = running, disk_full
             self.version += 1
 
     def _settle(self) -> None:

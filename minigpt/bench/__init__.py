@@ -6,7 +6,6 @@ rows = run("train", Workspace.find(), None, print)
 from __future__ import annotations
 
 import importlib
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from minigpt.bench.measure import Bench, Row
 from minigpt.errors import UserError
 from minigpt.text.corpora import SAMPLE, create_sample, resolve
 from minigpt.text.sample import DEFAULT_CHARACTERS
+from minigpt.text.storage import scratch_directory
 from minigpt.workspace import Workspace
 
 __all__ = ["BENCHES", "Row", "run"]
@@ -33,8 +33,8 @@ def run(
     if what not in BENCHES:
         raise UserError(f"There is no benchmark {what!r}: choose {', '.join(BENCHES[:-1])} or {BENCHES[-1]}.")
     workspace.require_writable()
-    with tempfile.TemporaryDirectory(prefix=".bench-", dir=workspace.data) as folder:
-        place = Workspace(Path(folder))
+    with scratch_directory(workspace.data / "_bench") as folder:
+        place = Workspace(folder)
         corpora = [create_sample(place, SAMPLE, QUICK_CHARACTERS if quick else DEFAULT_CHARACTERS, seed=0).name]
         if text is not None:
             corpora.append(resolve(place, str(text)).name)

@@ -94,7 +94,7 @@ def run_add(options: argparse.Namespace) -> Corpus | int:
         _refuse_tokenizer(name)
     workspace.require_writable()
     # Beside the corpora: what is fetched may be large, and /tmp lies in memory on some machines.
-    with scratch_directory(workspace.data / "fetch") as folder:
+    with scratch_directory(workspace.data / "_fetch") as folder:
 
         def work(task: Task) -> Corpus:
             if tokens:

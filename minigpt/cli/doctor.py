@@ -22,6 +22,7 @@ from minigpt.host import host_memory
 from minigpt.jobs import RunLock, is_running
 from minigpt.narration import size
 from minigpt.presets import with_values
+from minigpt.text.storage import scratch_directory
 from minigpt.workspace import Workspace
 
 LEAST_MEMORY, LEAST_DISK = 2e9, 2e9
@@ -131,11 +132,14 @@ def _terminal(workspace: Workspace) -> Check:
 
 def _locking(workspace: Workspace) -> Check:
     workspace.require_writable()
-    with tempfile.TemporaryDirectory(dir=workspace.checkpoints, prefix=".doctor-") as folder:
-        before = is_running(Path(folder))
-        with RunLock(Path(folder)):
-            during = is_running(Path(folder))
-        after = is_running(Path(folder))
+    with scratch_directory(workspace.checkpoints / "_doctor") as scratch:
+        # One below: the folder itself is locked for as long as it is needed.
+        folder = scratch / "run"
+        folder.mkdir()
+        before = is_running(folder)
+        with RunLock(folder):
+            during = is_running(folder)
+        after = is_running(folder)
     works = (before, during, after) == (False, True, False)
     advice = "" if works else "This file system has no flock: choose a --workspace on a local disk."
     return Check("locking", works, "file locks work" if works else "file locks do not work", advice)

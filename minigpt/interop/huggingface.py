@@ -22,6 +22,7 @@ from torch import Tensor
 
 from minigpt.config import GenerationSettings
 from minigpt.errors import UserError
+from minigpt.events import open_file
 from minigpt.interop.huggingface_config import export_config, import_config
 from minigpt.model.checkpoint import Checkpoint
 from minigpt.model.gpt import GPT, GPTConfig
@@ -132,8 +133,8 @@ def _write_weights(weights: dict[str, Tensor], path: Path) -> None:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        with path.open("rb") as file:
-            data = file.read(_LARGEST_JSON + 1)
+        with open_file(path) as file:
+            data = file.read(_LARGEST_JSON + 1) or b""
         content = json.loads(data.decode("utf-8")) if len(data) <= _LARGEST_JSON else None
     except OSError as error:
         raise UserError(f"Cannot read {path} ({error.strerror}): a Hugging Face model's folder has one.") from error
@@ -159,7 +160,7 @@ def _read_weights(directory: Path) -> dict[str, Tensor]:
 
 def _weight_files(directory: Path) -> list[Path]:
     single, index = directory / "model.safetensors", directory / "model.safetensors.index.json"
-    if single.exists():
+    if single.is_file():
         return [single]
     if not index.exists():
         pickled = sorted(path.name for path in (*directory.glob("*.bin"), *directory.glob("*.pt*")))
@@ -177,7 +178,10 @@ def _weight_files(directory: Path) -> list[Path]:
             raise UserError(
                 f"{index} names {name!r}, which is not a safetensors file beside it: it is not to be trusted."
             )
-    return [directory / name for name in sorted(set(names.values()))]
+    files = [directory / name for name in sorted(set(names.values()))]
+    if lost := next((path for path in files if not path.is_file()), None):
+        raise UserError(f"{lost} is missing, which {index.name} names: download it too.")
+    return files
 
 
 def _their_names(config: GPTConfig, name: str) -> list[str]:

@@ -46,6 +46,8 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     "llama": {"num_key_value_heads": None, "head_dim": None, "rms_norm_eps": 1e-6},
     "qwen3": {"rms_norm_eps": 1e-6},
 }
+# Far beyond any there is.
+LARGEST_VOCABULARY = 1 << 24
 _DEFAULT_ROPE_BASE = 10000.0
 _GPT2_DROPOUTS = ("resid_pdrop", "embd_pdrop", "attn_pdrop")
 _DEFAULT_GPT2_DROPOUT = 0.1
@@ -83,8 +85,11 @@ def import_config(theirs: dict[str, Any], path: Path) -> tuple[Config, GPTConfig
         values["model.bias"] = _llama_bias(theirs, path)
         _refuse_sliding_window(theirs, path)
     vocab_size = theirs.get("vocab_size")
-    if type(vocab_size) is not int or vocab_size < 1:
-        raise UserError(f"{path}: vocab_size = {vocab_size!r} is not allowed: it must be a whole number above 0.")
+    if type(vocab_size) is not int or not 1 <= vocab_size <= LARGEST_VOCABULARY:
+        raise UserError(
+            f"{path}: vocab_size = {str(vocab_size)[:40]} is not allowed: it must be a whole number from 1 to "
+            f"{LARGEST_VOCABULARY:,}."
+        )
     config = with_values(Config(), values, str(path))
     model_config = GPTConfig.from_settings(config.model, vocab_size)
     return msgspec.structs.replace(config, model=model_config.to_settings()), model_config

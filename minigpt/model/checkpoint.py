@@ -182,10 +182,11 @@ def load(path: str | Path) -> Checkpoint:
 
 
 def _checked(payload: Any, name: str) -> Checkpoint:
-    if not isinstance(payload, dict) or payload.get("format") != FORMAT:
+    # Asked for its type first: a tensor, compared, is a tensor.
+    if not isinstance(payload, dict) or type(payload.get("format")) is not str or payload["format"] != FORMAT:
         raise UserError(f"{name} is not a MiniGPT checkpoint: `minigpt import` takes Hugging Face directories.")
-    if payload.get("version") != VERSION:
-        version = str(payload.get("version"))[:40]
+    if type(payload.get("version")) is not int or payload["version"] != VERSION:
+        version = one_line(payload.get("version"))[:40]
         raise UserError(
             f"{name} is a checkpoint of version {version}, this program reads version {VERSION}: "
             "use the MiniGPT that wrote it."
@@ -207,7 +208,7 @@ def _checked(payload: Any, name: str) -> Checkpoint:
             metrics=msgspec.convert(payload["metrics"], dict[str, float]),
             training=msgspec.convert(payload["training"], dict),
         )
-    except (msgspec.ValidationError, KeyError) as error:
+    except (msgspec.ValidationError, KeyError, AttributeError) as error:  # asked of a tensor where a table should be
         raise UserError(f"{name} is a damaged MiniGPT checkpoint ({error}): choose another one of the run.") from error
 
 

@@ -11,6 +11,8 @@ from typing import TypeVar
 
 import msgspec
 
+from minigpt.events import open_file
+
 Record = TypeVar("Record")
 LARGEST_TOML = 1 << 23
 LARGEST_JSON = 1 << 28
@@ -27,8 +29,8 @@ def read_json(path: Path, kind: type[Record]) -> Record:
 
 
 def _read(path: Path, largest: int, decode: Callable[[bytes], Record]) -> Record:
-    with path.open("rb") as file:
-        data = file.read(largest + 1)
+    with open_file(path) as file:
+        data = file.read(largest + 1) or b""
     if len(data) > largest:
         raise msgspec.DecodeError(f"it is larger than {largest / 1e6:,.0f} MB")
     try:

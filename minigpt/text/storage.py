@@ -9,7 +9,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from minigpt.errors import JobFailed, UserError, printable
@@ -108,7 +108,10 @@ def atomic_directory(final: Path, kept: str = "") -> Iterator[Path]:
 
 @contextmanager
 def scratch_directory(name: Path) -> Iterator[Path]:
-    """Make a directory beside `name` that is removed at the end; what killed processes left of such ones goes first."""
+    """Make a directory beside `name` that is removed at the end; what killed processes left of such ones goes first.
+
+    Choose a name that nothing of the user's can have: what they were building by it would go too.
+    """
     _remove_leftovers(name, "")
     scratch, lock = _locked_directory(name)
     try:
@@ -121,7 +124,8 @@ def scratch_directory(name: Path) -> Iterator[Path]:
 def _locked_leftover(final: Path) -> tuple[Path, int] | None:
     """Return what an earlier process left to go on with, locked; raises UserError when another does that already."""
     for building in _leftovers(final):
-        lock = os.open(building, os.O_RDONLY)
+        if (lock := _opened(building)) is None:
+            continue
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -129,6 +133,9 @@ def _locked_leftover(final: Path) -> tuple[Path, int] | None:
             raise UserError(
                 f"{shown(final)} is being made by another process: wait for it, or choose another name."
             ) from error
+        except OSError:  # a file system that cannot lock: another process may be at work there
+            os.close(lock)
+            continue
         return building, lock
     return None
 
@@ -145,7 +152,8 @@ def _locked_directory(final: Path) -> tuple[Path, int]:
             lock = os.open(building, os.O_RDONLY)
         except FileNotFoundError:
             continue
-        fcntl.flock(lock, fcntl.LOCK_SH)
+        with suppress(OSError):  # a file system that cannot lock: nobody removes anything there
+            fcntl.flock(lock, fcntl.LOCK_SH)
         # Another process may have taken it for a leftover before it was locked.
         if building.exists():
             return building, lock
@@ -171,20 +179,26 @@ def _leftovers(final: Path) -> list[Path]:
 
 def _remove_abandoned(leftover: Path, kept: str) -> bool:
     """Remove a directory unless its builder lives or it holds a file of the name `kept`; return whether it went."""
-    try:
-        lock = os.open(leftover, os.O_RDONLY)
-    except FileNotFoundError:
+    if (lock := _opened(leftover)) is None:
         return False
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if kept and any(leftover.rglob(kept)):
             return False
         shutil.rmtree(leftover, ignore_errors=True)
-        return True
-    except BlockingIOError:
+        return not leftover.exists()
+    except OSError:  # locked, or on a file system that cannot lock
         return False
     finally:
         os.close(lock)
+
+
+def _opened(leftover: Path) -> int | None:
+    """Open a directory that somebody left; None where it is gone, is none, or is kept closed by another."""
+    try:
+        return os.open(leftover, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        return None
 
 
 def fsync_tree(directory: Path) -> None:

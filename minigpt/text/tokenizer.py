@@ -26,6 +26,7 @@ import tokenizers
 from tokenizers import AddedToken, trainers
 
 from minigpt.errors import UserError, printable
+from minigpt.events import open_file
 from minigpt.text.documents import Document, Message
 from minigpt.text.pieces import (
     OUR_CUTS,
@@ -66,7 +67,8 @@ class Tokenizer:
     `vocab_size` is the largest id plus one.
     """
 
-    def __init__(self, core: tokenizers.Tokenizer) -> None:
+    def __init__(self, core: tokenizers.Tokenizer, vocabulary: dict[str, int] | None = None) -> None:
+        """`vocabulary` is the core's own where the caller has it already: a large one takes a second."""
         # These are settings of the moment that tokenizer.json does not keep, or keeps for somebody else's purpose.
         core.encode_special_tokens = True
         core.no_truncation()
@@ -75,7 +77,7 @@ class Tokenizer:
         description = json.loads(core.to_str())
         self.kind: str = kind_of(description)
         self._cuts = safe_cuts(self.kind, description)
-        vocabulary: dict[str, int] = core.get_vocab(with_added_tokens=True)
+        vocabulary = core.get_vocab(with_added_tokens=True) if vocabulary is None else vocabulary
         self.vocab_size = max(vocabulary.values(), default=-1) + 1
         self._added: dict[int, AddedToken] = core.get_added_tokens_decoder()
         self.end_of_text = next((vocabulary[name] for name in _FOREIGN_END_OF_TEXT if name in vocabulary), None)
@@ -139,8 +141,8 @@ class Tokenizer:
         """Open a tokenizer.json, ours or another's; raises UserError when it is missing or damaged."""
         path = Path(path)
         try:
-            with path.open("rb") as file:
-                content = file.read(_LARGEST_BYTES + 1)
+            with open_file(path) as file:
+                content = file.read(_LARGEST_BYTES + 1) or b""
             if len(content) > _LARGEST_BYTES:
                 raise UserError(f"{shown(path)} is larger than any tokenizer.json: name another file.")
             text = content.decode("utf-8")
@@ -159,14 +161,16 @@ class Tokenizer:
             reason = printable(str(error), single_line=True)
             raise UserError(f"{origin} is not a valid tokenizer.json ({reason}): name another file.") from error
         # Before it is written out again, which takes a place for every id up to the largest.
-        if max(core.get_vocab(with_added_tokens=True).values(), default=0) > _LARGEST_ID:
+        vocabulary: dict[str, int] = core.get_vocab(with_added_tokens=True)
+        if max(vocabulary.values(), default=0) > _LARGEST_ID:
             raise UserError(f"{origin} has a token with an id above {_LARGEST_ID:,}: name another file.")
-        if _growth(json.loads(core.to_str()).get("normalizer")) > _MOST_GROWTH:
-            raise UserError(
-                f"{origin} makes more than {_MOST_GROWTH} times as much of a text before it is cut into tokens: that "
-                "is a trap for memory, name another file."
-            )
-        return cls(core)
+        for part, when in ((core.normalizer, "before it is cut into tokens"), (core.decoder, "made of tokens")):
+            if part is not None and _growth(json.loads(part.__getstate__())) > _MOST_GROWTH:
+                raise UserError(
+                    f"{origin} makes more than {_MOST_GROWTH} times as much of a text {when}: that is a trap for "
+                    "memory, name another file."
+                )
+        return cls(core, vocabulary)
 
     def to_json(self) -> str:
         return str(self._core.to_str())
@@ -433,20 +437,22 @@ def _library_errors() -> Iterator[None]:
     """Turn what the library cannot do into a sentence: some foreign tokenizers have no token for the unknown."""
     try:
         yield
-    except Exception as error:  # the library raises bare Exception, nothing narrower
+    except BaseException as error:  # the library raises bare Exception, and what its Rust panics with is not even that
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         reason = printable(str(error), single_line=True)
         raise UserError(f"This tokenizer cannot cut that text ({reason}): use another tokenizer.json.") from error
 
 
-def _growth(normalizer: Any) -> float:
-    """Return how many times as long a text may become by what a tokenizer.json does to it first."""
-    if not isinstance(normalizer, dict):
+def _growth(step: Any) -> float:
+    """Return how many times as long a text may become by what a tokenizer.json does to it first, or last."""
+    if not isinstance(step, dict):
         return 1
-    if normalizer.get("type") == "Sequence":
-        return math.prod(map(_growth, normalizer.get("normalizers") or []))
-    if normalizer.get("type") == "Replace":
-        return 1.0 + len(normalizer.get("content") or "") / max(1, len(normalizer["pattern"].get("String") or ""))
-    return 1.0 + len(normalizer.get("prepend") or "")
+    if step.get("type") == "Sequence":
+        return math.prod(map(_growth, step.get("normalizers") or step.get("decoders") or []))
+    if step.get("type") == "Replace":
+        return 1.0 + len(step.get("content") or "") / max(1, len(step["pattern"].get("String") or ""))
+    return 1.0 + len(step.get("prepend") or "")
 
 
 def _bytes_of_characters() -> dict[str, bytes]:

@@ -27,8 +27,9 @@ class Checkpointer:
 
     def __init__(self, trainer: Trainer) -> None:
         self.trainer = trainer
-        self.saved_at = time.monotonic()  # or when it began
+        self.saved_at = time.monotonic()  # or began; of the monotonic clock
         self.saved_step = trainer.progress.step or None  # None: of this run, nothing has been saved
+        self._first_step = trainer.progress.step
         self._tried_at = self.saved_at
         self.unsaved_best = False
         self._saved_once = False  # weights that this session has trained
@@ -37,12 +38,11 @@ class Checkpointer:
 
     def due(self) -> list[str]:
         """Return the names under which the run is to be saved after this step."""
-        names = [BEST] if self.unsaved_best else []
-        if self._step_is_due():
-            names.append(STEP.format(self.trainer.progress.step))
+        names = [STEP.format(self.trainer.progress.step)] if self._step_is_due() else []
         if epoch := self._epoch_due():
             names.append(EPOCH.format(epoch))
-        return names
+        # The first name is written last: who goes on from another one, after a kill in between, has the best one too.
+        return [*names[:1], BEST, *names[1:]] if self.unsaved_best else names
 
     def _step_is_due(self) -> bool:
         step, settings = self.trainer.progress.step, self.trainer.settings
@@ -131,8 +131,8 @@ class Checkpointer:
         trainer, settings = self.trainer, self.trainer.settings
         self.saved_at = self._tried_at = time.monotonic()
         self.saved_step = trainer.progress.step
-        # A fork's first weights are saved before any step.
-        self._saved_once = trainer.progress.step > 0
+        # A fork's first weights, and a new end, are saved before any step.
+        self._saved_once = trainer.progress.step > self._first_step
         # A best that could not be written is gone; the next weights that can be are the nearest to it.
         self.unsaved_best = self.unsaved_best and BEST not in names
         for name in names:

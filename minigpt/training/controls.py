@@ -190,6 +190,11 @@ class Controls:
             raise Refused(f"{name} needs a number during a run")
         if name == "micro_batch_size" and value > (batch := self.trainer.settings.batch_size):
             raise Refused(f"micro_batch_size must be at most {batch}, the windows of one batch")
+        if name == "max_steps" and self.trainer.progress.step >= self.trainer.progress.last_step:
+            # Obeyed while the last save waits for room: no step comes after it.
+            raise Refused(
+                "all planned steps are done: when the run has ended, give it more with --resume RUN --epochs N"
+            )
         if name == "max_steps" and value <= self.trainer.progress.step:
             raise Refused(f"max_steps must be above {self.trainer.progress.step}, the steps already done: or stop")
         return value

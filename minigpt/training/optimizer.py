@@ -149,6 +149,9 @@ class Optimizer:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.adam.load_state_dict(state["adam"])
+        for tensors in self.adam.state.values():
+            # On a CPU torch keeps those it is given: their file, when removed, would take its room all the same.
+            tensors.update({name: tensor.clone() if tensor.is_cpu else tensor for name, tensor in tensors.items()})
         if self.muon is not None:
             self.muon.load_state_dict(state["muon"])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import deque
@@ -143,7 +144,9 @@ class Recorder:
         lead = "" if self._log_error is None else "\n"
         self._unlogged.append(line)
         try:
-            with self.log_path.open("a", encoding="utf-8", errors="backslashreplace") as log:
+            # A pipe that nobody reads is not waited for.
+            descriptor = os.open(self.log_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o666)
+            with os.fdopen(descriptor, "a", encoding="utf-8", errors="backslashreplace") as log:
                 log.write(lead + "".join(self._unlogged))
         except OSError as error:
             self._log_error = error.with_traceback(None)

@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from minigpt.errors import UserError, one_line
 from minigpt.jobs import EVENTS, EventReader, is_running
@@ -20,8 +24,14 @@ from minigpt.runs import (
     new_run_name,
     resume_checkpoint,
 )
+from minigpt.runs.checkpoints import kind_of
+from minigpt.training.course import Course
 from minigpt.training.turns import Turn
 from minigpt.workspace import Workspace
+
+if TYPE_CHECKING:
+    from minigpt.model.checkpoint import Checkpoint
+    from minigpt.training.recorder import Recorder
 
 RESUMABLE = ("interrupted", "crashed", "failed")
 
@@ -109,6 +119,35 @@ def checkpoint_to_fork(workspace: Workspace, target: str) -> Path:
             f"{fork_command(directory)}."
         )
     return checkpoint
+
+
+def events_bytes(directory: Path) -> int:
+    """Return how much a run has told so far."""
+    try:
+        return (directory / EVENTS).stat().st_size
+    except OSError:
+        return 0
+
+
+def with_memory(checkpoint: Checkpoint, changes: Mapping[str, Any]) -> Checkpoint:
+    """Return a checkpoint, the run of which takes another part of its batch at once or keeps other activations."""
+    if not changes:
+        return checkpoint
+    training = msgspec.structs.replace(checkpoint.config.training, **changes)
+    state = checkpoint.training
+    if (windows := training.micro_batch_size) and "micro_batch_size" in changes:
+        state = {**state, "plan": {**state["plan"], "micro_batch_size": min(windows, training.batch_size)}}
+    return replace(checkpoint, config=msgspec.structs.replace(checkpoint.config, training=training), training=state)
+
+
+def tell_if_untold(path: Path, step: int, recorder: Recorder) -> None:
+    """Have the checkpoint that a run goes on from on record, where a process was killed before it could tell of it.
+
+    It would be taken for one that was given up.
+    """
+    kind = kind_of(path.name)
+    if kind != "other" and Course(path.parent).saved.get(path.name) != step:
+        recorder.event("checkpoint", path=path.name, step=step, kind=kind)
 
 
 @contextmanager

@@ -25,13 +25,15 @@ import torch
 from torch import Tensor
 
 from minigpt.errors import UserError
+from minigpt.events import EVENTS, open_file
 from minigpt.model.checkpoint import BEST, Checkpoint, load
 from minigpt.runs.checkpoints import kind_of
 from minigpt.training.controls import LR_SCALE_RANGE, acknowledged_sets
 from minigpt.training.course import Course, outline, rollback_id
 from minigpt.training.diagnosis.doctor import Doctor
-from minigpt.training.ended import Ended, GoneBad
+from minigpt.training.ended import EXIT_FAILED, Ended, GoneBad
 from minigpt.training.plan import start_fields
+from minigpt.training.room import Refusal
 from minigpt.training.state import Progress, go_back
 
 if TYPE_CHECKING:
@@ -68,13 +70,15 @@ class Rollback:
         return max(0, limit - (self._done or 0))
 
     def can_mend(self, trouble: GoneBad) -> bool:
-        """Return whether there is a checkpoint from before that does better than the weights of now."""
+        """Return whether there is a checkpoint from before that does better than the weights of now. Raises Ended."""
+        self._wait_for_files()
         return self.left > 0 and self._find(trouble) is not None
 
     def carry_out(self, trouble: GoneBad) -> None:
         """Go back before the trouble; raises Ended, all being said and saved, where that cannot be."""
         trainer = self.trainer
         with trainer.recorder.during("starting"):
+            self._wait_for_files()
             target = self._find(trouble) if self.left else None
             if target is None:
                 trainer.bad_updates.tell_the_end(trouble, self._why_not())
@@ -95,6 +99,21 @@ class Rollback:
             times = self.trainer.settings.max_rollbacks
             return f"It has gone back to a checkpoint {times} time{'' if times == 1 else 's'} already."
         return "There is no good checkpoint from before that to go back to."
+
+    def _wait_for_files(self) -> None:
+        """Return when the run's folder can be read; raises Ended where somebody says stop before."""
+        trainer, refusal = self.trainer, self._files_refused()
+        if self.start is None or refusal is None or trainer.room.wait(self._files_refused, refusal):
+            return
+        raise Ended(f"{trainer.controls.stop_reason}, and {trainer.checkpointer.unsaved_in_words()}", EXIT_FAILED)
+
+    def _files_refused(self) -> Refusal | None:
+        path = self.trainer.directory / EVENTS
+        try:
+            open_file(path).close()
+        except OSError as error:
+            return Refusal(path, error.with_traceback(None))
+        return None
 
     # Which checkpoint
 
@@ -190,7 +209,9 @@ class Rollback:
         except UserError:
             return False
         loss = best.metrics.get("best_val_loss", math.inf)
-        if not _finite(best) or loss >= (math.inf if progress.best_loss is None else progress.best_loss):
+        # An equal loss is its own: a checkpoint since has it as the best.
+        worse = progress.best_loss is not None and loss > progress.best_loss
+        if worse or not math.isfinite(loss) or not _finite(best):
             return False
         progress.best_loss, progress.best_step = loss, best.step
         return True

@@ -7,7 +7,7 @@ exit_code = session.train()
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,8 @@ import torch
 from minigpt.config import Config
 from minigpt.device import Device, choose, tune_process
 from minigpt.errors import UserError
-from minigpt.jobs import EVENTS, RunLock
-from minigpt.model.checkpoint import BEST, Checkpoint, load
+from minigpt.jobs import RunLock
+from minigpt.model.checkpoint import BEST, INTERRUPTED, Checkpoint, load
 from minigpt.model.gpt import GPT, GPTConfig
 from minigpt.presets import to_toml
 from minigpt.runs import CONFIG, fork_name, new_run_name, summarise
@@ -32,7 +32,14 @@ from minigpt.training.opening import give_first_notices, start_event
 from minigpt.training.optimizer import warmup_of
 from minigpt.training.plan import Plan, checkpoint_bytes, make_plan
 from minigpt.training.recorder import Listener, Recorder
-from minigpt.training.resuming import RESUMABLE, checkpoint_to_resume, directory_to_go_on_in
+from minigpt.training.resuming import (
+    RESUMABLE,
+    checkpoint_to_resume,
+    directory_to_go_on_in,
+    events_bytes,
+    tell_if_untold,
+    with_memory,
+)
 from minigpt.training.state import Progress, require_form, restore
 from minigpt.training.trainer import Trainer
 from minigpt.training.turns import Turn
@@ -59,7 +66,8 @@ class Session:
     progress: Progress
     directory: Path
     preset: str = ""
-    resumed: Checkpoint | None = None
+    resumed: Checkpoint | None = None  # until the training begins, as is the origin
+    resumed_file: Path | None = None
     origin: Origin | None = None
     notices: list[tuple[str, str]] = field(default_factory=list)
     lengthened: bool = False
@@ -132,7 +140,7 @@ class Session:
         """
         workspace.require_writable()
         path = checkpoint_to_resume(workspace, target, turn)
-        told = _events_bytes(path.parent)
+        told = events_bytes(path.parent)
         checkpoint = load(path)
         directory = directory_to_go_on_in(workspace, path, checkpoint.step, say, run)
         if not checkpoint.training:
@@ -140,13 +148,14 @@ class Session:
                 f"{path} has weights but no optimizer state (it was imported or exported): it cannot be resumed."
             )
         try:
-            session = cls._resume(workspace, _with_memory(checkpoint, memory or {}), directory, epochs, steps, say)
-        except (KeyError, msgspec.ValidationError) as error:
+            session = cls._resume(workspace, with_memory(checkpoint, memory or {}), directory, epochs, steps, say)
+        except (KeyError, AttributeError, msgspec.ValidationError) as error:
             raise UserError(f"{path} is damaged ({error}): choose another checkpoint of the run.") from error
         if memory:
             wanted = {**memory, "micro_batch_size": session.plan.micro_batch_size}
             session.changed = {name: wanted[name] for name in memory}
         session.told = told if directory == path.parent else None
+        session.resumed_file = path if directory == path.parent else None
         return session
 
     @classmethod
@@ -160,7 +169,7 @@ class Session:
             raise UserError(f"{path} has weights but no optimizer state: no training that followed can be repeated.")
         try:
             session = cls._resume(workspace, checkpoint, path.parent, None, None, say)
-        except (KeyError, msgspec.ValidationError) as error:
+        except (KeyError, AttributeError, msgspec.ValidationError) as error:
             raise UserError(f"{path} is damaged ({error}): choose another checkpoint of the run.") from error
         session.directory = directory
         return session
@@ -239,7 +248,7 @@ class Session:
         try:
             if self.resumed is None and (self.directory / CONFIG).exists():
                 raise UserError(f"Another process has made {self.directory.name} meanwhile: choose another --run.")
-            if turn is None and self.told is not None and self.told != _events_bytes(self.directory):
+            if turn is None and self.told is not None and self.told != events_bytes(self.directory):
                 raise UserError(f"Another process has trained the run {self.directory.name} meanwhile: try again.")
             for leftover in (*self.directory.glob(".*.part"), *self.directory.glob(".*.link")):  # of a killed process
                 leftover.unlink(missing_ok=True)
@@ -272,11 +281,18 @@ class Session:
         if self.resumed is not None:
             restore(trainer, self.resumed.training)
             trainer.controls.replays = acknowledged_sets(outline(self.directory), self.resumed.step)
+            if self.resumed_file is not None:
+                tell_if_untold(self.resumed_file, self.resumed.step, recorder)
             trainer.rollback.clear()
         give_first_notices(self, trainer)
         if self.origin is not None:
             # A fork's first weights are trained, and what comes may be worse.
             trainer.save(BEST)
+        if self.lengthened:
+            # No file has the new end yet: killed before the next save, the run would have forgotten it.
+            trainer.save(INTERRUPTED)
+        # As long as their tensors are there, so are their files, though they were removed.
+        self.resumed = self.origin = None
         return trainer.fit()
 
     def trainer(self, recorder: Recorder) -> Trainer:
@@ -296,21 +312,3 @@ class Session:
         config = self.config
         numbers = checkpoint_bytes(config.model, self.model.config.vocab_size, config.training)
         return numbers + len(self.text.tokenizer.to_json())
-
-
-def _events_bytes(directory: Path) -> int:
-    try:
-        return (directory / EVENTS).stat().st_size
-    except OSError:
-        return 0
-
-
-def _with_memory(checkpoint: Checkpoint, changes: Mapping[str, Any]) -> Checkpoint:
-    """Return a checkpoint, the run of which takes another part of its batch at once or keeps other activations."""
-    if not changes:
-        return checkpoint
-    training = msgspec.structs.replace(checkpoint.config.training, **changes)
-    state = checkpoint.training
-    if (windows := training.micro_batch_size) and "micro_batch_size" in changes:
-        state = {**state, "plan": {**state["plan"], "micro_batch_size": min(windows, training.batch_size)}}
-    return replace(checkpoint, config=msgspec.structs.replace(checkpoint.config, training=training), training=state)

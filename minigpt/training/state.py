@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from minigpt.training.trainer import Trainer
 
 # What optimizers raise for tensors that are missing, of another shape, or no tensors.
-_NOT_OF_THIS_NETWORK = (LookupError, TypeError, ValueError, AttributeError, RuntimeError)
+_NOT_OF_THIS_NETWORK = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RuntimeError)
 
 # What of a plan must be as it was when a run is resumed.
 PLAN_OF_A_RUN = (

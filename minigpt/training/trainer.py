@@ -275,11 +275,6 @@ class Trainer:
         """Write one checkpoint, paused until the disk takes it; return False where somebody said stop before."""
         return self.checkpointer.save_or_wait(*names)
 
-    @property
-    def saved_at(self) -> float:
-        """When the run was last saved with success, or began (seconds of the monotonic clock)."""
-        return self.checkpointer.saved_at
-
     def save_step(self) -> bool:
         """Save now, under the step's name; return whether that worked."""
         self.drain()

@@ -182,6 +182,21 @@ def test_a_run_at_work_that_is_silent_is_told_so() -> None:
     assert "".join(text for text, _ in state_parts(history)) == "● training silent for 2 min"
 
 
+def test_a_run_that_has_no_room_to_tell_why_it_is_silent_is_spoken_for() -> None:
+    history = history_of(start(), {"type": "phase", "phase": "training", "time": NOW - 120})
+    told = "".join(text for text, _ in state_parts(history, disk_full=True))
+    assert told == "● training silent for 2 min: the disk is full"
+
+
+@pytest.mark.parametrize(
+    ("notices", "words"), [(["save-failed"], " until it can write"), (["save-failed", "room-again"], "")]
+)
+def test_a_pause_for_want_of_room_is_told_from_one_that_was_asked_for(notices: list[str], words: str) -> None:
+    told = [{"type": "notice", "severity": "error", "code": code, "message": "..."} for code in notices]
+    history = history_of(start(time=NOW), *told, {"type": "phase", "phase": "paused"})
+    assert "".join(text for text, _ in state_parts(history)) == f"‖ paused{words}"
+
+
 def test_a_finished_run_may_be_silent() -> None:
     assert len(state_parts(history_of(start(), {"type": "end", "exit_code": 0, "time": NOW - 9999}))) == 1
 

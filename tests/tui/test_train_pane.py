@@ -181,6 +181,16 @@ async def test_stop_asks_first(training: Scene) -> None:
         assert [command["command"] for command in training.commands(RUN)] == ["stop"]
 
 
+async def test_who_stops_a_run_that_cannot_save_learns_what_is_lost(training: Scene) -> None:
+    refused = {"type": "notice", "severity": "error", "code": "save-failed", "message": "No room."}
+    training.tell(RUN, refused, {"type": "phase", "phase": "paused", "changed": True})
+    async with on_screen(training) as pilot:
+        await press(pilot, "x")
+        assert "is lost" in dialog(pilot)
+        await press(pilot, "enter")
+        assert training.commands(RUN) == []
+
+
 async def test_what_was_refused_is_said(training: Scene) -> None:
     async with on_screen(training) as pilot:
         told = {"type": "command", "id": "1", "command": "set", "step": 300, "done": False, "why": f"no {HOSTILE}"}

@@ -91,6 +91,8 @@ def facts_of(summary: RunSummary, files: RunFiles, now: float) -> Content:
 def _advice(summary: RunSummary, files: RunFiles) -> str:
     """Return what the state means and what can be done."""
     told = _ADVICE.get(summary.state, "It is at work: Enter shows it in the Train pane.")
+    if summary.state == "empty" and files.why:
+        return f"{files.why} d removes it."
     if summary.state not in ("failed", "crashed", "interrupted") or not files.looked:
         return told
     if not files.files:
@@ -149,5 +151,7 @@ def _saved(summary: RunSummary, files: RunFiles) -> str:
         return ""
     count = len(files.files)
     told = f"{count} checkpoint{'' if count == 1 else 's'}, {size(files.bytes)}" if count else "no checkpoint yet"
-    whole = size(summary.disk_bytes or 0)
-    return f"{told} of {whole} on disk" if count and whole != size(files.bytes) else told
+    whole = summary.disk_bytes or 0
+    if count and files.bytes > whole > 0:  # checkpoints of one step are one file with two names
+        return f"{count} checkpoints, {size(whole)} on disk"
+    return f"{told} of {size(whole)} on disk" if count and size(whole) != size(files.bytes) else told

@@ -17,6 +17,7 @@ from tui.panes.pane import Pane, in_view
 from tui.panes.ready import Ready
 from tui.panes.reporter import Reporter
 from tui.panes.train_keys import HELP, KEYS, OF_A_RUN, TO_TRAINERS
+from tui.refusals import cannot_write, consequence
 from tui.state import UIState
 from tui.view import AXES, CHARTS, SMOOTHINGS, VIEWS, View
 from tui.widgets.dialogs import Choice
@@ -183,7 +184,7 @@ class TrainPane(Pane):
                 self.show_anew()
                 # The footer has the key only while there is a cure.
                 self.refresh_bindings()
-            self.minigpt.show_status(watcher.history, watcher.starting)
+            self.minigpt.show_status(watcher.history, watcher.starting, watcher.disk_full)
             if self.in_front and self.size and self._board is not None and self._board.is_mounted:
                 fresh = self._seen != watcher.version
                 self._seen = watcher.version
@@ -253,11 +254,12 @@ class TrainPane(Pane):
         if watcher is not None and watcher.starting:
             watcher.cancel()
             return
-        question = Choice(
-            "Stop this run?",
-            "It finishes the step it is in and saves everything. r goes on from there, today or next month.",
-            [("stop", "Stop and save", "primary"), ("no", "Go on training", "default")],
-        )
+        text = "It finishes the step it is in and saves everything. r goes on from there, today or next month."
+        answers = [("stop", "Stop and save", "primary"), ("no", "Go on training", "default")]
+        if watcher is not None and (watcher.disk_full or cannot_write(watcher.history.summary)):
+            text = consequence(watcher.history.summary)
+            answers = [("no", "Let it wait", "primary"), ("stop", "Stop anyway", "default")]
+        question = Choice("Stop this run?", text, answers)
         self.app.push_screen(question, lambda answer: self.action_send("stop") if answer == "stop" else None)
 
     def action_scale(self, direction: int) -> None:

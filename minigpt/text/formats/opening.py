@@ -77,6 +77,15 @@ class Opening:
                 break
         return head[:size]
 
+    def refuse_trap(self, done: int, packed: int) -> None:
+        """Raise UserError where so few bytes unpack to so many that no text does."""
+        limit = max(self.limits.unpacked, packed * self.limits.ratio)
+        if done > limit:
+            raise UserError(
+                f"{self.name} unpacks to more than {limit / 1e6:,.0f} MB from {packed / 1e6:,.1f} MB: "
+                "that is no text but a trap (a decompression bomb); leave it out."
+            )
+
     def _unpacked(self, file: BinaryIO) -> Iterator[bytes]:
         total = os.fstat(file.fileno()).st_size
         # By what is in it, not by its name: browsers unpack some downloads and leave the name as it was.
@@ -110,18 +119,13 @@ class Opening:
 
     def _bounded(self, parts: Iterator[bytes], packed: int) -> Iterator[bytes]:
         """Join small parts to blocks; text shrinks to a third or a tenth, so a file of hardly any bytes is a trap."""
-        limit = max(self.limits.unpacked, packed * self.limits.ratio)
         held: list[bytes] = []
         size = done = 0
         for part in parts:
             held.append(part)
             size += len(part)
             done += len(part)
-            if done > limit:
-                raise UserError(
-                    f"{self.name} unpacks to more than {limit / 1e6:,.0f} MB from {packed / 1e6:,.1f} MB: "
-                    "that is no text but a trap (a decompression bomb); leave it out."
-                )
+            self.refuse_trap(done, packed)
             if size >= self.block_bytes:
                 yield b"".join(held)
                 held, size = [], 0

@@ -85,14 +85,19 @@ def parquet_rows(columns: Sequence[str] | None, opening: Opening, broken: Broken
 
     Raises UserError when there is no such column, the file is damaged, or the library is missing.
     """
-    file = _open_parquet(opening)
+    source = _parquet_source(opening)
+    file = _open_parquet(source, opening)
     names = file.schema_arrow.names
     wanted = [name for name in names if _may_hold_text(file, name)] if columns is None else list(columns)
     if not wanted:
         raise UserError(f"{opening.name} has no column with text in it (only {shown_columns(names)}): leave it out.")
     require_columns(wanted, names, opening.name)
-    number = 0
-    for batch in _batches(file, wanted, opening):
+    longest = max(_longest_row(file, wanted), _longest_shared(source, file, wanted, opening))
+    rows = int(max(1, min(_BATCH_ROWS, _BATCH_BYTES / longest)))
+    number, done, packed = 0, 0, opening.path.stat().st_size
+    for batch in _batches(file, wanted, rows, opening):
+        done += batch.nbytes
+        opening.refuse_trap(done, packed)
         values = [_values(batch.column(name), number, broken) for name in wanted]
         for row in zip(*values, strict=True):
             number += 1
@@ -116,27 +121,37 @@ def shown_columns(columns: Sequence[str]) -> str:
     return names + (f" and {len(columns) - _SHOWN_COLUMNS:,} more" if len(columns) > _SHOWN_COLUMNS else "")
 
 
-def _open_parquet(opening: Opening) -> pq.ParquetFile:
+def _parquet_source(opening: Opening) -> Any:
+    """Return what the library opens; raises UserError when it is missing."""
     try:
         import pyarrow as pa
-        import pyarrow.parquet as pq
     except ImportError as error:
         raise UserError(
             f'{opening.name} is a Parquet file: to read it, run pip install "minigpt-tui[hub]" first.'
         ) from error
-    source: Any = opening.path
     if opening.path.suffix.lower() in PACKED_SUFFIXES:  # its parts are found from its end, so it cannot be streamed
-        source = pa.BufferReader(opening.whole(opening.limits.whole, "unpack it and add the file in it"))
+        return pa.py_buffer(opening.whole(opening.limits.whole, "unpack it and add the file in it"))
+    return opening.path
+
+
+def _open_parquet(source: Any, opening: Opening, shared: Sequence[str] = ()) -> pq.ParquetFile:
+    """Open the file, with the values of the columns `shared` once each, as they stand in it."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    file = source if source is opening.path else pa.BufferReader(source)
     try:
-        return pq.ParquetFile(source, buffer_size=_BUFFER_BYTES, pre_buffer=False)
+        return pq.ParquetFile(file, buffer_size=_BUFFER_BYTES, pre_buffer=False, read_dictionary=list(shared))
     except (pa.ArrowException, OSError) as error:
         raise _damaged(opening, error) from error
 
 
-def _batches(file: pq.ParquetFile, columns: list[str], opening: Opening) -> Iterator[pa.RecordBatch]:
+def _batches(
+    file: pq.ParquetFile, columns: list[str], rows: int, opening: Opening, **more: Any
+) -> Iterator[pa.RecordBatch]:
     import pyarrow as pa
 
-    batches = file.iter_batches(batch_size=_batch_rows(file, columns), columns=columns, use_threads=False)
+    batches = file.iter_batches(batch_size=rows, columns=columns, use_threads=False, **more)
     while True:
         try:
             batch = next(batches, None)
@@ -147,15 +162,31 @@ def _batches(file: pq.ParquetFile, columns: list[str], opening: Opening) -> Iter
         yield batch
 
 
-def _batch_rows(file: pq.ParquetFile, columns: list[str]) -> int:
-    """Return how many rows of the longest kind to unpack at a time."""
+def _longest_row(file: pq.ParquetFile, columns: list[str]) -> float:
+    """Return the bytes of a row of the longest kind, by what the file says of itself."""
     longest = 1.0
     for number in range(file.metadata.num_row_groups):
         group = file.metadata.row_group(number)
         chunks = (group.column(i) for i in range(group.num_columns))
         size = sum(c.total_uncompressed_size for c in chunks if c.path_in_schema.split(".")[0] in columns)
         longest = max(longest, size / max(1, group.num_rows))
-    return int(max(1, min(_BATCH_ROWS, _BATCH_BYTES / longest)))
+    return longest
+
+
+def _longest_shared(source: Any, file: pq.ParquetFile, columns: list[str], opening: Opening) -> int:
+    """Return the bytes of the longest value that rows share: it is in the file once, in a batch for each of them."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    simple = [name for name in columns if _is_text(file.schema_arrow.field(name).type)]
+    once = _open_parquet(source, opening, simple)
+    longest = 1
+    for number in range(once.metadata.num_row_groups if simple else 0):
+        batch = next(_batches(once, simple, 1, opening, row_groups=[number]), None)
+        for column in batch.columns if batch is not None else ():
+            if pa.types.is_dictionary(column.type):
+                longest = max(longest, pc.max(pc.binary_length(column.dictionary)).as_py() or 0)
+    return longest
 
 
 def _values(column: pa.Array, before: int, broken: Broken) -> list[Any]:
@@ -186,10 +217,16 @@ def _may_hold_text(file: pq.ParquetFile, column: str) -> bool:
     kind = file.schema_arrow.field(column).type
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
-    simple = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         return pa.types.is_struct(kind.value_type)
-    return pa.types.is_struct(kind) or any(test(kind) for test in simple)
+    return pa.types.is_struct(kind) or _is_text(kind)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    import pyarrow as pa
+
+    simple = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
+    return any(test(kind) for test in simple)
 
 
 def _damaged(opening: Opening, error: Exception) -> UserError:

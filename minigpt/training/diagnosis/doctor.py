@@ -109,7 +109,7 @@ class Doctor:
         self.waiting = WaitingForData()
         self.said: set[str] = set()
         self._muted = False
-        self._saved_at, self._unsaved_seconds = trainer.saved_at, 0.0
+        self._saved_at, self._unsaved_seconds = trainer.checkpointer.saved_at, 0.0
         self._shortage = Shortage(
             checkpoint_bytes(trainer.config.model, trainer.model.config.vocab_size, trainer.settings),
             less_memory_now(trainer),
@@ -181,8 +181,8 @@ class Doctor:
         """Take in how long steps took, and how much of it reading the text and waiting for the device did (seconds)."""
         self._say_if(self.waiting.add(seconds, steps, reading, results))
         trainer = self.trainer
-        if trainer.saved_at != self._saved_at:
-            self._saved_at, self._unsaved_seconds = trainer.saved_at, 0.0
+        if trainer.checkpointer.saved_at != self._saved_at:
+            self._saved_at, self._unsaved_seconds = trainer.checkpointer.saved_at, 0.0
             self.said.discard("no-checkpoint")
         # Of training alone: while a run is paused there is nothing new to lose.
         self._unsaved_seconds += seconds
