@@ -7,6 +7,7 @@ import signal
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import psutil
@@ -97,8 +98,9 @@ def test_nothing_grows_in_an_hour(workspace: Workspace, tell_figure: Callable[[s
                         for name, process in processes.items():
                             found[name].add(process)
                         for child in processes["app"].children():
-                            if "chat" in child.cmdline():
-                                found["chat"].add(child)
+                            with suppress(psutil.Error):  # it has just ended
+                                if "chat" in child.cmdline():
+                                    found["chat"].add(child)
                 rounds += 1
                 terminal.resize(*SIZES[rounds % len(SIZES)])
             assert psutil.pid_exists(terminal.pid), terminal.text[-2000:]
