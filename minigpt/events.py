@@ -24,6 +24,8 @@ from typing import Any
 
 import msgspec
 
+from minigpt.reserve import LAST_WORDS_BYTES, Reserve, is_full
+
 EVENTS = "events.jsonl"
 
 # Steps may come hundreds of times a second: they wait in memory this long at most, all else is written at once.
@@ -80,11 +82,15 @@ class EventWriter:
     trouble of the last flush or None, `unwritten` how many events it left waiting, `dropped` how many had to be
     given up because too many waited (old readings first, then old steps). A file that somebody removes
     meanwhile is made again, with all that was in it. Not to be called from a signal handler.
+
+    With a `reserve`, the file that this names gives its room where the disk is full, and `error` says so until it is
+    whole again: what is told of that can then be read, and `make_way` has room for the end.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, reserve: Path | None = None) -> None:
         """Open or create the file; raises OSError where that is impossible."""
         self._path = Path(path)
+        self._reserve = None if reserve is None else Reserve(reserve)
         self.error: OSError | None = None
         self.dropped = 0
         self._pending: list[bytes] = []
@@ -115,6 +121,14 @@ class EventWriter:
         with self._lock:
             self._flush()
 
+    def make_way(self) -> None:
+        """See that the next event, the last one, finds room, whatever has to be given up of those that wait for it."""
+        with self._lock:
+            self._flush()
+            if self._reserve is not None and is_full(self.error) and self._reserve.give_all():
+                self._give_up(self._pending, [], LAST_WORDS_BYTES)
+                self._flush()
+
     def close(self) -> None:
         """Flush and close; what cannot be written now is lost."""
         with self._lock:
@@ -122,12 +136,26 @@ class EventWriter:
                 self._flush()
                 os.close(self._descriptor)
                 self._descriptor = None
+                if self._reserve is not None:
+                    self._reserve.give_all()
 
     def _flush(self) -> None:
         assert self._descriptor is not None, "write after close"
         self._last_flush = time.monotonic()
         self._open_again_if_gone()
         self._stay_at_path()
+        self._write_pending()
+        if self._reserve is not None:
+            if is_full(self.error) and self._reserve.give():
+                self._write_pending()
+            if self.error is None and self._reserve.short:
+                self.error = self._reserve.fill()
+        if self._displaced and self.error is None:
+            self.error = OSError(errno.ENOENT, "another folder has taken the place of the run's")
+        self._make_room()
+
+    def _write_pending(self) -> None:
+        assert self._descriptor is not None
         lead = b"\n" if self._inside_line else b""
         written, self.error = _write_all(self._descriptor, lead + b"".join(self._pending))
         if self.error is None:
@@ -135,9 +163,6 @@ class EventWriter:
             self._inside_line = False
         elif written >= len(lead):
             self._forget_written(written - len(lead))
-        if self._displaced and self.error is None:
-            self.error = OSError(errno.ENOENT, "another folder has taken the place of the run's")
-        self._make_room()
 
     def _open_again_if_gone(self) -> None:
         assert self._descriptor is not None
@@ -190,17 +215,20 @@ class EventWriter:
         self._inside_line = written != 0
 
     def _make_room(self) -> None:
-        if sum(map(len, self._pending)) <= MAX_PENDING_BYTES:
-            return
-        waiting = len(self._pending)
-        older, recent = self._pending[: waiting // 2], self._pending[waiting // 2 :]
+        half = len(self._pending) // 2
+        self._give_up(self._pending[:half], self._pending[half:], MAX_PENDING_BYTES)
+
+    def _give_up(self, older: list[bytes], recent: list[bytes], most_bytes: int) -> None:
+        """Keep so much of what waits: older readings go first, then older steps, then whatever is oldest."""
+        kept = older + recent
+        size, waiting = sum(map(len, kept)), len(kept)
         for spare in _SPARE:
+            if size <= most_bytes:
+                break
             older = [line for line in older if not line.startswith(spare)]
             kept = older + recent
             size = sum(map(len, kept))
-            if size <= MAX_PENDING_BYTES:
-                break
-        while size > MAX_PENDING_BYTES:
+        while size > most_bytes:
             size -= len(kept.pop(0))
         self._pending = kept
         self.dropped += waiting - len(kept)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from minigpt.errors import printable
 from minigpt.narration import duration, narrate, number, size
+from minigpt.refusals import SILENT_SECONDS, cannot_write
 from tui.ladder import rung_passed, rungs_in_words
 from tui.parts import BAD, DIM, GOOD, PLAIN, STRONG, WARN, bar, short
-from tui.refusals import SILENT_SECONDS, cannot_write
 from tui.time_left import time_left
 from tui.widgets.rows import Part, Row
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from minigpt.errors import JobFailed
 from minigpt.history import RunHistory
 from minigpt.jobs import is_running
+from minigpt.refusals import silenced
 from minigpt.start import Started
-from tui.refusals import silenced
 
 POLL_SECONDS = 0.5
 # What the preview shows should be on the screen before the long reading begins.

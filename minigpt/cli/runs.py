@@ -17,6 +17,7 @@ from minigpt.errors import JobFailed, UserError, one_line, printable
 from minigpt.jobs import EVENTS, EventReader, follow, is_running, send_command, wait_for
 from minigpt.narration import narrate, size
 from minigpt.notices import latest_cure
+from minigpt.refusals import at_stake, waits_to_write
 from minigpt.runs import (
     SORT_KEYS,
     delete_run,
@@ -96,7 +97,7 @@ def _list(options: argparse.Namespace) -> int:
     if options.json:
         write_json([to_json(run) for run in found])
     elif found:
-        print_list(found)
+        print_list(found, workspace_of(options).checkpoints)
     elif runs:
         say(f"None of the {len(runs):,} runs has {options.filter!r} in its name, state, preset, corpus or note.")
     else:
@@ -191,6 +192,9 @@ def add_control_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="for set: lr_scale=0.5 or micro_batch_size=4; for sample: prompt=...",
     )
+    parser.add_argument(
+        "--anyway", action="store_true", help="for stop: even where a full disk has what was learned lost by that"
+    )
     parser.add_argument("--json", action="store_true", help="write the acknowledgement as JSON")
 
 
@@ -205,6 +209,8 @@ def run_control(options: argparse.Namespace) -> int:
             f"The run {run} is not training now ({summarise(directory).state}), so nothing would obey: "
             f"go on with it by `minigpt train --resume {run}`."
         )
+    if command == "stop" and not options.anyway:
+        _require_nothing_lost(directory)
     answer = wait_for(directory, send_command(directory, command, arguments), ACKNOWLEDGEMENT_SECONDS)
     if answer is None and not is_running(directory):
         state = summarise(directory).state
@@ -221,6 +227,17 @@ def run_control(options: argparse.Namespace) -> int:
     if not answer.get("done"):
         raise UserError(f"{command} was not done: {answer.get('why')}.")
     return 0
+
+
+def _require_nothing_lost(directory: Path) -> None:
+    """Raise UserError where the run waits because it cannot write, and so could not save what it has learned."""
+    summary = summarise(directory)
+    if waits_to_write(directory, summary):
+        raise UserError(
+            f"The run {one_line(directory.name)} was not stopped, for it cannot write its files now and "
+            f"{at_stake(summary)}, would be lost: make room, or give back the right to write, and it goes on by "
+            "itself (`stop --anyway` has it try once more, and end)."
+        )
 
 
 def _cure(directory: Path) -> tuple[str, dict[str, Any]]:

@@ -9,26 +9,30 @@ from minigpt.cli.common import write_json
 from minigpt.errors import printable
 from minigpt.narration import duration, narrate, number, size
 from minigpt.post_mortem import why
+from minigpt.refusals import state_in_words, waits_to_write
 from minigpt.runs import CheckpointFile, RunSummary, checkpoints_of, summarise, to_json
 
 _NOTICES = 5
+_STATE_WIDTH = 11
 _LADDER = ("uniform", "unigram", "bigram")
 
 
-def print_list(runs: list[RunSummary]) -> None:
-    """Print a table of runs."""
+def print_list(runs: list[RunSummary], folder: Path) -> None:
+    """Print a table of the runs that lie in a folder."""
     width = max(len(run.run) for run in runs)
+    states = [state_in_words(folder / run.run, run) for run in runs]
+    widest = max(_STATE_WIDTH, *map(len, states))
     print(
-        f"{'run':<{width}}  {'state':<11}  {'step':>15}  {'best loss':>9}  {'parameters':>12}  {'time':>12}  "
+        f"{'run':<{width}}  {'state':<{widest}}  {'step':>15}  {'best loss':>9}  {'parameters':>12}  {'time':>12}  "
         f"{'disk':>9}  preset, corpus, note"
     )
-    for run in runs:
+    for run, state in zip(runs, states, strict=True):
         step = f"{run.step:,}/{run.planned_steps:,}" if run.planned_steps else f"{run.step:,}"
         parameters = f"{run.parameters:,}" if run.parameters else "-"
         time = duration(run.seconds) if run.started is not None else "-"
         last = ", ".join(printable(part, single_line=True) for part in (run.preset, run.corpus, run.note) if part)
         print(
-            f"{printable(run.run, single_line=True):<{width}}  {run.state:<11}  {step:>15}  "
+            f"{printable(run.run, single_line=True):<{width}}  {state:<{widest}}  {step:>15}  "
             f"{number(run.best_val_loss):>9}  {parameters:>12}  {time:>12}  "
             f"{size(run.disk_bytes or 0):>9}  {last or '-'}"
         )
@@ -47,11 +51,12 @@ def print_run(directory: Path, as_json: bool) -> None:
             "checkpoints": checkpoints,
             "ladder": run.ladder,
             "why": ended,
+            "cannot_write": waits_to_write(directory, run),
         }
         write_json({**to_json(run), **details})
         return
     steps = f" of {run.planned_steps:,}" if run.planned_steps else ""
-    print(f"{printable(run.run, single_line=True)}: {run.state}, step {run.step:,}{steps}")
+    print(f"{printable(run.run, single_line=True)}: {state_in_words(directory, run)}, step {run.step:,}{steps}")
     for name, value in _facts(run, ended).items():
         if value:
             print(f"  {name:<11} {printable(str(value), single_line=True)}")

@@ -27,6 +27,7 @@ class StepMetrics:
         self._undrained: list[dict[str, Any]] = []
         self._clock = time.monotonic()
         self._first_step, self._began = trainer.progress.step, self._clock
+        self._said_how_long = False
         self._flops_per_token = trainer.model.flops_per_token()
 
     def begin(self) -> None:
@@ -74,13 +75,14 @@ class StepMetrics:
             position = record.pop("position")
             record.update(loss=loss, grad_norm=grad_norm, tokens_per_s=tokens_per_s, mfu=mfu)
             trainer.recorder.event("step", **record)
-            if record["step"] == self._first_step + STEPS_TO_JUDGE_BY:
+            if record["step"] == self._first_step + STEPS_TO_JUDGE_BY and not self._said_how_long:
                 self._say_how_long(record["step"], now)
             trainer.bad_updates.judge(record["step"], position, loss, bool(finite))
             trainer.doctor.on_step(record["step"], loss, grad_norm)
         trainer.doctor.on_time(seconds, len(steps), reading, now - asked)
 
     def _say_how_long(self, step: int, now: float) -> None:
+        self._said_how_long = True
         seconds = (now - self._began) / STEPS_TO_JUDGE_BY * (self.trainer.progress.last_step - step)
         self.trainer.recorder.notice(
             "info", "duration", f"At this pace the training takes about {duration(seconds)}, evaluations not counted."

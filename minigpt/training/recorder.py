@@ -17,6 +17,7 @@ from minigpt.jobs import EVENTS, LOG, EventWriter
 from minigpt.narration import clock, narrate
 from minigpt.notices import Cure
 from minigpt.readings import readings
+from minigpt.reserve import RESERVE
 
 HEARTBEAT_SECONDS = 10
 READINGS_SECONDS = 5
@@ -30,7 +31,7 @@ class Recorder:
     """Writes the events of one run and passes them to listeners (the progress display), in the order they happen."""
 
     def __init__(self, directory: Path, device_kind: str, log_every: int, listeners: tuple[Listener, ...] = ()) -> None:
-        self.writer = EventWriter(directory / EVENTS)
+        self.writer = EventWriter(directory / EVENTS, directory / RESERVE)
         self.directory, self.log_path = directory, directory / LOG
         self.device_kind, self.log_every, self.listeners = device_kind, log_every, listeners
         self.phase = "starting"
@@ -52,8 +53,9 @@ class Recorder:
         self._closing.set()
         self._thread.join()
         self.writer.flush()
-        if (error := self.writer.error) is not None:
-            why, lost = error.strerror or error, self.writer.unwritten
+        error, lost = self.writer.error, self.writer.unwritten
+        if error is not None and lost:
+            why = error.strerror or error
             # Those who listen hear it, and so does the file if there is room at the last moment.
             self.notice(
                 "error",
@@ -65,6 +67,8 @@ class Recorder:
 
     def event(self, type: str, **fields: Any) -> None:
         """Write one event, log it, and tell the listeners. The run's end tells how many events had to be given up."""
+        if type == "end":
+            self.writer.make_way()
         if type == "end" and self.writer.dropped:
             fields = {**fields, "events_lost": self.writer.dropped}
         self._write(type, fields, progress=type not in ("phase", "device"))

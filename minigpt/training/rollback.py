@@ -220,7 +220,7 @@ class Rollback:
         """Have those who judge the run forget the steps that were given up."""
         trainer = self.trainer
         trainer.checkpointer.went_back()
-        trainer.doctor = Doctor(trainer)
+        trainer.doctor = Doctor(trainer, before=trainer.doctor)
         trainer.recorder.on_readings = trainer.doctor.on_readings
         trainer.doctor.recall()
         trainer.metrics.begin()

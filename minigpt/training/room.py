@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from minigpt.jobs import EVENTS
 from minigpt.narration import duration, size
 from minigpt.readings import free_disk
+from minigpt.reserve import FULL
 
 if TYPE_CHECKING:
     from minigpt.training.trainer import Trainer
@@ -29,7 +30,6 @@ LONGEST_RETRY_SECONDS = 5.0
 # While the system counts too little as free, it is not worth writing much of a large file. It may count wrongly.
 RETRY_AGAINST_ODDS_SECONDS = 120.0
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 _FORBIDDEN = (errno.EACCES, errno.EPERM)
 
 
@@ -51,14 +51,14 @@ class Refusal(NamedTuple):
 
     def _figures(self) -> str:
         free = self._free()
-        if self.error.errno not in _FULL or not self.needed or free is None:
+        if self.error.errno not in FULL or not self.needed or free is None:
             return ""
         return f"; about {size(self.needed)} are needed, {size(free)} are free"
 
     def way_out(self) -> str:
         """Return what a person can do about it: the beginning of a sentence."""
         folder = self.path.parent
-        if self.error.errno in _FULL:
+        if self.error.errno in FULL:
             return f"Make room where {folder} lies"
         if self.error.errno == errno.EROFS:
             return f"Make {folder} writable again (it is mounted read-only)"

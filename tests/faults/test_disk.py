@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import random
 import re
@@ -20,14 +21,18 @@ import msgspec
 import pytest
 
 from minigpt import events as events_module
+from minigpt import reserve
 from minigpt.cli.main import main
 from minigpt.errors import UserError
-from minigpt.jobs import EVENTS, EventReader, EventWriter, send_command
+from minigpt.jobs import EVENTS, CommandReader, EventReader, EventWriter, RunLock, send_command
 from minigpt.model.checkpoint import load
 from minigpt.runs import summarise
 from minigpt.text import building
-from minigpt.training import checkpointer, observer, recorder, room
+from minigpt.training import checkpointer, metrics, observer, recorder, room
+from minigpt.training.bad_updates import BadUpdates
 from minigpt.training.diagnosis import time_spent
+from minigpt.training.diagnosis.machine import Shortage
+from minigpt.training.ended import GoneBad
 from minigpt.training.recorder import Recorder
 from minigpt.training.room import Refusal
 from minigpt.training.session import Session
@@ -350,6 +355,7 @@ def test_a_signal_ends_a_run_that_waits_after_one_more_attempt(
             if event["type"] == "step" and event["step"] == step:
                 resources.enter_context(full(disk))
             if event.get("code") in ("events-unwritten", "save-failed") and "by itself" in event["message"]:
+                fill(disk)  # what the run has given up for its own words, somebody else has taken
                 with pytest.raises(UserError, match="make room"):
                     send_command(session.directory, "stop")
                 if in_time:
@@ -402,6 +408,7 @@ def test_events_that_had_to_be_given_up_are_counted_and_told(
     monkeypatch.setattr(recorder, "READINGS_SECONDS", 0.005)
     monkeypatch.setattr(recorder, "readings", lambda *_: {"filler": "x" * 1000})
     monkeypatch.setattr(events_module, "MAX_PENDING_BYTES", 20_000)
+    monkeypatch.setattr(reserve, "RESERVE_BYTES", 0)
     session = made(workspace)
     with Trouble(session, 5, lambda: full(disk)) as trouble:
         assert session.train((trouble,)) == 0
@@ -416,23 +423,139 @@ def test_events_that_had_to_be_given_up_are_counted_and_told(
     assert [event for event in told if event["type"] in kinds] == [e for e in trouble.seen if e["type"] in kinds]
 
 
-def test_a_disk_that_is_full_to_the_end_is_told_to_those_who_listen(disk: Path, workspace: Workspace) -> None:
+@pytest.mark.parametrize("kept_free", [True, False])
+def test_how_a_run_ended_on_a_full_disk_is_told(
+    disk: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch, kept_free: bool
+) -> None:
+    if not kept_free:  # somebody else was quicker
+        monkeypatch.setattr(reserve, "RESERVE_BYTES", 0)
+    monkeypatch.setattr(recorder, "READINGS_SECONDS", 0.005)
+    monkeypatch.setattr(recorder, "readings", lambda *_: {"filler": "x" * 1000})
     session = made(workspace)
     heard: list[Event] = []
+    since: list[int] = []
     with ExitStack() as resources:
 
         def end_it(event: Event) -> None:
             heard.append(event)
             if event["type"] == "step" and event["step"] == 9:
                 resources.enter_context(full(disk))
-            if event.get("code") in ("save-failed", "events-unwritten"):
+                since.append(len(heard))
+            if since and len(heard) == since[0] + 60:  # readings of a kB, more than the reserve holds
                 os.kill(os.getpid(), signal.SIGTERM)
 
         assert session.train((end_it,)) == 1
-        lost = len(heard) - len(events_of(session.directory))
-    assert heard[-1]["code"] == "events-unwritten"
-    # It counts those before itself.
-    assert f"the last {lost - 1:,} events" in heard[-1]["message"]
+        told, found = events_of(session.directory), summarise(session.directory)
+    lost = len(heard) - len(told)
+    assert not (session.directory / reserve.RESERVE).exists()
+    if kept_free:
+        done = max(event["step"] for event in heard if event["type"] == "step")
+        assert (found.state, found.step) == ("failed", done)
+        assert "after step 8 could not be saved" in str(found.reason)
+        assert "save-failed" in codes(told) or "events-unwritten" in codes(told)
+        (end,) = [event for event in told if event["type"] == "end"]
+        before = [as_read(event) for event in heard if event["time"] <= end["time"]]  # a reading may come after it
+        given_up = [event for event in before if event not in told]
+        assert {event["type"] for event in given_up} <= {"device", "phase"}
+        assert 0 < end["events_lost"] <= len(given_up)
+    else:
+        # Those who listen hear it. It counts those before itself.
+        assert heard[-1]["code"] == "events-unwritten"
+        assert f"the last {lost - 1:,} events" in heard[-1]["message"]
+
+
+def test_who_watches_sees_that_a_run_waits_for_room(
+    disk: Path, workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    session = made(workspace)
+    at = ["--workspace", str(workspace.root)]
+    seen: dict[str, str] = {}
+    asked: list[threading.Thread] = []
+    with ExitStack() as resources:
+
+        def look() -> None:
+            # Its phase follows the notice.
+            while summarise(session.directory).state != "paused":
+                time.sleep(0.01)
+            capsys.readouterr()
+            for command in (["runs", "list"], ["runs", "show", "night"], ["control", "night", "stop"]):
+                code = main([*command, *at])
+                told = capsys.readouterr()
+                seen[" ".join(command)] = f"{code} {told.out}{told.err}"
+            resources.close()
+
+        def follow(event: Event) -> None:
+            if event["type"] == "step" and event["step"] == 6:
+                resources.enter_context(full(disk))
+            if event.get("code") in ("save-failed", "events-unwritten") and not asked:
+                asked.append(threading.Thread(target=look))
+                asked[0].start()
+
+        assert session.train((follow,)) == 0
+        asked[0].join()
+    assert "paused until it can write" in seen["runs list"] and "paused until it can write" in seen["runs show night"]
+    refusal = seen["control night stop"]
+    assert refusal.startswith("2 ") and "since step 4, its last checkpoint, would be lost: make room" in refusal
+    assert main(["runs", "show", "night", *at]) == 0
+    assert "night: finished" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("anyway", [True, False])
+def test_only_who_insists_stops_a_run_that_waits_for_room(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], anyway: bool
+) -> None:
+    directory = tmp_path / "checkpoints" / "night"
+    directory.mkdir(parents=True)
+    (directory / "config.toml").touch()
+    with RunLock(directory):
+        writer = EventWriter(directory / EVENTS)
+        writer.write("start", resumed_from=None)
+        writer.write("notice", code="save-failed", severity="error", message="No room.")
+        writer.write("phase", phase="paused")
+
+        def obey() -> None:
+            for command in commands.poll():
+                writer.write("command", id=command.id, command="stop", args={}, step=7, done=True, why="")
+
+        commands = CommandReader(directory)
+        answering = threading.Timer(0.1, obey)
+        answering.start()
+        arguments = ["control", "night", "stop", "--workspace", str(tmp_path), *(["--anyway"] if anyway else [])]
+        assert main(arguments) == (0 if anyway else 2)
+        answering.join()
+        writer.close()
+    told = capsys.readouterr().err
+    assert ("all that it has learned so far, would be lost" in told) is not anyway
+
+
+def test_a_reserve_comes_back_with_the_room_and_a_killed_run_s_is_taken_over(disk: Path) -> None:
+    path = disk / reserve.RESERVE
+    writer = EventWriter(disk / EVENTS, path)
+    inode, size = path.stat().st_ino, path.stat().st_size
+    assert path.stat().st_blocks * 512 >= size == reserve.RESERVE_BYTES
+    taken = EventWriter(disk / EVENTS, path)  # the one before was killed
+    with full(disk):
+        for number in range(20):
+            taken.write("notice", number=number, filler="x" * 1000)
+        assert taken.error is not None and taken.unwritten == 0
+        assert path.stat().st_size == reserve.LAST_BYTES
+    taken.flush()
+    assert taken.error is None
+    assert (path.stat().st_ino, path.stat().st_size) == (inode, size)
+    assert len(EventReader(disk / EVENTS).poll()) == 20
+    for one in (taken, writer):
+        one.close()
+    assert not path.exists()
+
+
+def test_a_disk_that_is_nearly_full_is_told_with_the_need_and_the_margin(tmp_path: Path) -> None:
+    def told(free: int, checkpoint: int) -> str:
+        (finding,) = Shortage(checkpoint, None).on_readings({"host": {"disk_free": free}}, tmp_path)
+        return finding.message
+
+    fits = told(50_000_000, 750_000)
+    assert "need up to 2.25 MB: they fit, but with less than 105 MB left" in fits
+    assert "need up to 300 MB: make room now, or they cannot be saved" in told(50_000_000, 100_000_000)
 
 
 def test_events_go_on_in_a_drive_that_went_and_came_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -479,6 +602,24 @@ def test_a_disk_that_fills_is_told_while_there_is_time(
         # The checkpoint is refused, and the training goes on, for somebody is there; then it is written.
         first = ["no-checkpoint", "disk-nearly-full", "save-failed", "checkpoint", "checkpoint", "checkpoint"]
         assert order[:6] == first
+
+
+def test_what_was_told_is_not_told_again_after_a_rollback(roomy: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone_bad_once(self: BadUpdates, step: int, position: int, loss: float, finite: bool) -> None:
+        if step == 7 and not notices_of(session.directory).count("rolled-back"):
+            time.sleep(0.05)  # for the readings
+            raise GoneBad("test", first=7, step=7, position=position, usual=math.inf, words="Bad.")
+        if step == 9:
+            time.sleep(0.05)
+
+    monkeypatch.setattr(BadUpdates, "judge", gone_bad_once)
+    monkeypatch.setattr(metrics, "STEPS_TO_JUDGE_BY", 2)
+    monkeypatch.setattr(recorder, "READINGS_SECONDS", 0.01)
+    monkeypatch.setattr(recorder, "readings", lambda *_: {"host": {"disk_free": 1}})
+    session = made(roomy)
+    assert session.train() == 0
+    told = notices_of(session.directory)
+    assert [told.count(code) for code in ("rolled-back", "duration", "disk-nearly-full")] == [1, 1, 1]
 
 
 # Before the first step, and without a run

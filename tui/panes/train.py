@@ -9,6 +9,7 @@ from textual.binding import BindingType
 from textual.widgets import ContentSwitcher
 
 from minigpt.errors import printable
+from minigpt.refusals import cannot_write, consequence
 from minigpt.summary import LIVE_STATES
 from tui.figures import LOG_FILTERS
 from tui.outbox import Outbox
@@ -17,7 +18,6 @@ from tui.panes.pane import Pane, in_view
 from tui.panes.ready import Ready
 from tui.panes.reporter import Reporter
 from tui.panes.train_keys import HELP, KEYS, OF_A_RUN, TO_TRAINERS
-from tui.refusals import cannot_write, consequence
 from tui.state import UIState
 from tui.view import AXES, CHARTS, SMOOTHINGS, VIEWS, View
 from tui.widgets.dialogs import Choice

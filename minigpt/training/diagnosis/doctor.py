@@ -93,7 +93,8 @@ def start_extras(trainer: Trainer) -> dict[str, Any]:
 class Doctor:
     """Watches one run for its trainer."""
 
-    def __init__(self, trainer: Trainer) -> None:
+    def __init__(self, trainer: Trainer, before: Doctor | None = None) -> None:
+        """Judge anew what the training does; of the machine goes on knowing what the one `before` has told."""
         self.trainer = trainer
         self.curve = LossCurve()
         self.overfitting = Overfitting()
@@ -110,10 +111,8 @@ class Doctor:
         self.said: set[str] = set()
         self._muted = False
         self._saved_at, self._unsaved_seconds = trainer.checkpointer.saved_at, 0.0
-        self._shortage = Shortage(
-            checkpoint_bytes(trainer.config.model, trainer.model.config.vocab_size, trainer.settings),
-            less_memory_now(trainer),
-        )
+        needed = checkpoint_bytes(trainer.config.model, trainer.model.config.vocab_size, trainer.settings)
+        self._shortage: Shortage = Shortage(needed, less_memory_now(trainer)) if before is None else before._shortage
 
     @property
     def situation(self) -> Situation:

@@ -18,6 +18,7 @@ NEARLY_FULL = 0.95
 _WELL_AGAIN = 0.85
 # A checkpoint is written beside the old one; best, final and a step's own may come in a row.
 _CHECKPOINTS_TO_COME = 3
+# With less, somebody else's file may take the room before the next checkpoint is due.
 _LEAST_DISK = 100 << 20
 
 
@@ -25,7 +26,8 @@ class Shortage:
     """Tells each shortage once, and again after it has passed in between."""
 
     def __init__(self, checkpoint_bytes: int, device_cure: Cure | None) -> None:
-        self.needed = max(_LEAST_DISK, _CHECKPOINTS_TO_COME * checkpoint_bytes)
+        self.needed = _CHECKPOINTS_TO_COME * checkpoint_bytes
+        self.wanted = max(_LEAST_DISK, self.needed)
         self.device_cure = device_cure
         self._told: set[str] = set()
 
@@ -59,12 +61,17 @@ class Shortage:
             )
 
     def _disk(self, free: float | None, directory: Path) -> Iterator[Finding]:
-        if free is not None and self._news("disk", free < self.needed, free > 2 * self.needed):
-            yield Finding(
-                "disk-nearly-full",
-                f"{size(free)} are free in {directory}, and the next checkpoints need up to {size(self.needed)}: make "
-                "room now, or they cannot be saved (those that are there stay as they are).",
+        if free is None or not self._news("disk", free < self.wanted, free > 2 * self.wanted):
+            return
+        found = f"{size(free)} are free in {directory}, and the next checkpoints need up to {size(self.needed)}"
+        if free < self.needed:
+            coming = "make room now, or they cannot be saved (those that are there stay as they are)"
+        else:
+            coming = (
+                f"they fit, but with less than {size(self.wanted)} left, whatever else writes there soon fills it. "
+                "Make room in time"
             )
+        yield Finding("disk-nearly-full", f"{found}: {coming}.")
 
     def _news(self, what: str, bad: bool, good: bool) -> bool:
         if good:

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from minigpt.readings import free_disk
-from minigpt.summary import RunSummary
+from minigpt.summary import LIVE_STATES, RunSummary
 
 # Silence of this many heartbeats is worth a word.
 SILENT_SECONDS = 25
@@ -38,14 +38,32 @@ def silenced(directory: Path, summary: RunSummary) -> bool:
         return False
 
 
+def waits_to_write(directory: Path, summary: RunSummary) -> bool:
+    """Return whether a run that lives cannot write, as far as its events or, without them, the disk tell."""
+    return summary.state in LIVE_STATES and (cannot_write(summary) or silenced(directory, summary))
+
+
+def state_in_words(directory: Path, summary: RunSummary) -> str:
+    """Return a run's state, and what hinders it where that is the disk."""
+    if cannot_write(summary):
+        return f"{summary.state} until it can write"
+    if waits_to_write(directory, summary):
+        return f"{summary.state}, silent: the disk is full"
+    return summary.state
+
+
+def at_stake(summary: RunSummary) -> str:
+    """Return what a stop would lose of a run that cannot write."""
+    saved = [step for file in summary.saved_files() if isinstance(step := file.get("step"), int)]
+    since = f"since step {max(saved):,}, its last checkpoint" if saved else "so far"
+    return f"all that it has learned {since}"
+
+
 def consequence(summary: RunSummary) -> str:
     """Return what a stop would cost a run that cannot write."""
-    saved = [step for file in summary.saved_files() if isinstance(step := file.get("step"), int)]
-    since = f"since step {max(saved):,}, its last checkpoint," if saved else "so far"
     return (
         "It waits because it cannot write its files; the log says why. Stopped now, it tries once more, and if that "
-        f"fails, all that it has learned {since} is lost. Make room, or give back the right to write: it then goes on "
-        "by itself."
+        f"fails, {at_stake(summary)}, is lost. Make room, or give back the right to write: it then goes on by itself."
     )
 
 
