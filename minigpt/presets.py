@@ -267,9 +267,13 @@ def preset_paths(workspace: Workspace) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for folder in (builtin_presets(), workspace.configs):
         if folder.is_dir():
-            # A pipe or a device among them would keep whoever looks at the list waiting.
-            found.update({path.stem: path for path in sorted(folder.glob("*.toml")) if path.is_file()})
+            found.update({path.stem: path for path in sorted(folder.glob("*.toml")) if not _keeps_waiting(path)})
     return found
+
+
+def _keeps_waiting(path: Path) -> bool:
+    """Whether a path is a pipe or a device, at which whoever reads may wait for ever."""
+    return path.is_fifo() or path.is_char_device() or path.is_block_device() or path.is_socket()
 
 
 def is_builtin(path: Path, workspace: Workspace) -> bool:

@@ -81,6 +81,10 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Room:
     return Room(workspace, run, folder / "input")
 
 
+class TooSlow(AssertionError):
+    """A reader took longer than a second."""
+
+
 @contextmanager
 def within_a_second(data: bytes) -> Iterator[None]:
     began = time.thread_time()
@@ -93,7 +97,8 @@ def within_a_second(data: bytes) -> Iterator[None]:
     except RecursionError as error:
         raise AssertionError(f"too deep for the reader: {data[:200]!r}") from error
     spent = time.thread_time() - began
-    assert spent < SECONDS, f"{spent:.2f} s for {data[:200]!r}"
+    if spent >= SECONDS:
+        raise TooSlow(f"{spent:.2f} s for {data[:200]!r}")
 
 
 # What is fuzzed
@@ -414,8 +419,12 @@ def fuzz(room: Room, name: str, rng: random.Random, inputs: int) -> None:
     for number in range(inputs):
         data = mutated(rng, seeds)
         try:
-            with within_a_second(data):
-                target.read(room, data)
+            try:
+                with within_a_second(data):
+                    target.read(room, data)
+            except TooSlow:  # once more: the machine may have taken the second for something else
+                with within_a_second(data):
+                    target.read(room, data)
         except BaseException:
             kept = room.folder / "failed"
             kept.write_bytes(data)
