@@ -12,6 +12,9 @@ from minigpt.runs.files import BEST, FINAL, INTERRUPTED, PERIODIC, modified, new
 from minigpt.runs.known import summarise
 from minigpt.summary import RunSummary
 
+# The system dates files by a clock that is up to a tick behind the one that dates events.
+FILE_CLOCK_SECONDS = 0.02
+
 
 class CheckpointFile(msgspec.Struct, frozen=True):
     """One checkpoint of a run; `loss` is the validation loss measured at its step (nats a token), if any was."""
@@ -74,7 +77,8 @@ def resume_checkpoint(directory: Path) -> Path | None:
     saved = [(event["step"], Path(event["path"]).name) for event in summary.saved_files()]
     known = {name for _, name in saved}
     untold = [path for name, path in files.items() if name not in known and kind_of(name) != "other"]
-    if youngest := newest_file(path for path in untold if modified(path) > (summary.last_event_time or 0.0)):
+    last = (summary.last_event_time or 0.0) - FILE_CLOCK_SECONDS
+    if youngest := newest_file(path for path in untold if modified(path) > last):
         return youngest
     # Of equals the last written.
     told = [(step, order, name) for order, (step, name) in enumerate(saved) if name in files]
