@@ -7,9 +7,11 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from textual import on
 from textual.app import ComposeResult
 from textual.containers import Container
 from textual.content import Content
+from textual.message import Message
 from textual.style import Style
 from textual.timer import Timer
 from textual.widget import Widget
@@ -43,6 +45,16 @@ EXPLAIN_STATISTICS = (
 )
 
 
+class _Bars(Details):
+    """Figures with bars beside them, which are as long as there is room: it tells when that is known."""
+
+    class Placed(Message):
+        """It has its place, or another one."""
+
+    def on_resize(self) -> None:
+        self.post_message(self.Placed())
+
+
 class Views(Container):
     """Four views of one corpus, one at a time; what needs a process waits until the cursor rests."""
 
@@ -69,7 +81,7 @@ class Views(Container):
         self._glances: dict[str, Glance] = {}
         self._surveys: dict[tuple[str, ...], Survey | str] = {}
         self._timer: Timer | None = None
-        self._facts_view, self._statistics = Details(EXPLAIN_FACTS), Details(EXPLAIN_STATISTICS)
+        self._facts_view, self._statistics = Details(EXPLAIN_FACTS), _Bars(EXPLAIN_STATISTICS)
         self._facts_view.id, self._statistics.id = "facts", "statistics"
         self.documents, self.tokens = DocumentsView(ask), TokensView(ask)
 
@@ -118,8 +130,6 @@ class Views(Container):
         corpus, why = self._readable()
         self.tokens.want(corpus, self.documents.number, why)
         self._tell()
-        # How wide it is, is known when it has its place.
-        self.call_after_refresh(self._show_statistics, False)
         self._load()
 
     def action_open_view(self, name: str) -> None:
@@ -257,9 +267,10 @@ class Views(Container):
         if top:
             self._statistics.scroll_home(animate=False)
 
-    def on_resize(self) -> None:
-        # Bars are as long as there is room, which is known only when everything has its place.
-        self.call_after_refresh(self._show_statistics, False)
+    @on(_Bars.Placed)
+    def _draw_bars(self, event: _Bars.Placed) -> None:
+        event.stop()
+        self._show_statistics(top=False)
 
 
 def look_through(ask: Ask, corpus: str, preset: str, with_beginning: bool) -> tuple[Survey, str]:

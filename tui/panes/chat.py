@@ -211,7 +211,8 @@ class ChatPane(Pane):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if not self._built:
-            return True
+            # A child may have the focus, and pass on its keys, before the pane itself stands.
+            return False
         turns = bool(self.session.conversation.turns)
         if action == "stop":
             return self.generating
