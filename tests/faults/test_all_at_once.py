@@ -17,7 +17,7 @@ import torch
 
 from minigpt.model.checkpoint import BEST, Checkpoint, load, save
 from minigpt.runs import resume_checkpoint, summarise
-from minigpt.training import checkpointer, observer, out_of_memory, room
+from minigpt.training import checkpointer, out_of_memory, room
 from minigpt.training.session import Session
 from minigpt.training.verify import verify
 from minigpt.workspace import Workspace
@@ -50,7 +50,6 @@ LIVES = 20
 @pytest.fixture(scope="module", autouse=True)
 def impatient() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(observer, "SAMPLE_TOKENS", 2)
         patch.setattr(out_of_memory, "gc", SimpleNamespace(collect=lambda: 0))
         for name in ("LOOK_SECONDS", "FIRST_RETRY_SECONDS", "LONGEST_RETRY_SECONDS"):
             patch.setattr(room, name, 0.01)

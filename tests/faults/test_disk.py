@@ -28,7 +28,7 @@ from minigpt.jobs import EVENTS, CommandReader, EventReader, EventWriter, RunLoc
 from minigpt.model.checkpoint import load
 from minigpt.runs import summarise
 from minigpt.text import building
-from minigpt.training import checkpointer, metrics, observer, recorder, room
+from minigpt.training import checkpointer, metrics, recorder, room
 from minigpt.training.bad_updates import BadUpdates
 from minigpt.training.diagnosis import time_spent
 from minigpt.training.diagnosis.machine import Shortage
@@ -54,8 +54,7 @@ CAMPAIGN = 100
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Try again so soon that nobody has to wait, and let the model say little."""
-    monkeypatch.setattr(observer, "SAMPLE_TOKENS", 2)
+    """Try again so soon that nobody has to wait."""
     for name in ("LOOK_SECONDS", "FIRST_RETRY_SECONDS", "LONGEST_RETRY_SECONDS"):
         monkeypatch.setattr(room, name, 0.01)
 

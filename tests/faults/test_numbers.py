@@ -118,14 +118,6 @@ def same_end(one: Path, other: Path) -> bool:
     return losses_of(one) == losses_of(other) and all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def terse() -> Iterator[None]:
-    """Samples of a few tokens: nobody reads them here."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("minigpt.training.observer.SAMPLE_TOKENS", 2)
-        yield
-
-
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     return tale_workspace(tmp_path_factory.mktemp("numbers"))

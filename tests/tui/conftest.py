@@ -1,4 +1,4 @@
-"""What all tests of the app share: a style sheet that one of them has parsed is parsed for all of them."""
+"""What all tests of the app share: a style sheet is parsed once for all, and what nobody looks at is not painted."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from textual.css.model import RuleSet
 from textual.css.stylesheet import Stylesheet
+from textual.screen import Screen
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -32,3 +33,18 @@ def parsed_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Stylesheet, "_parse_rules", parse_rules)
         yield
+
+
+@pytest.fixture(autouse=True)
+def painted_when_looked_at(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the frames between two looks at the screen: they were a third of the time that the app takes in tests.
+
+    Tests that are about what happens in between ask for them: `@pytest.mark.every_frame`.
+    """
+    if request.node.get_closest_marker("every_frame") is None:
+        monkeypatch.setattr(Screen, "_compositor_refresh", _put_off)
+
+
+def _put_off(screen: Screen) -> None:
+    screen._dirty_widgets.clear()
+    screen.app._update_mouse_over(screen)

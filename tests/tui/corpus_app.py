@@ -17,6 +17,7 @@ from textual.widgets import Button, Label
 
 from minigpt.workspace import Workspace
 from tests.tui.corpus_children import FakeChildren
+from tests.tui.scene import paint
 from tui.panes.corpus import CorpusPane
 from tui.state import UIState
 from tui.widgets.dialogs import Choice, message
@@ -86,6 +87,7 @@ async def settled(pilot: Pilot[None]) -> None:
     while still < 2 and pilot.app.is_running:
         await pilot.pause(0.005)
         still = 0 if any(not worker.is_finished for worker in pilot.app.workers) else still + 1
+    paint(pilot.app)
 
 
 async def press(pilot: Pilot[None], *keys: str) -> None:

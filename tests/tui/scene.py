@@ -20,6 +20,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from textual.app import App
 from textual.pilot import Pilot
 
 from minigpt.jobs import COMMANDS, EVENTS, RunLock
@@ -295,6 +296,13 @@ async def settled(pilot: Pilot[None]) -> None:
         busy = any(not worker.is_finished for worker in app.workers) or _unshown(app)
         still = 0 if busy else still + 1
         await pilot.pause(0.005)
+    paint(app)
+
+
+def paint(app: App[Any]) -> None:
+    """Paint what is new, as it is done for a terminal: who renders wrongly fails here."""
+    if app.is_running:
+        app.screen._compositor.render_update(screen_stack=app._background_screens)
 
 
 def _unshown(app: MiniGPTApp) -> bool:

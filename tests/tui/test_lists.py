@@ -163,6 +163,7 @@ def rows(*keys: str, **cells: str) -> list[Row]:
 NAMES = (Column("name", flexible=True), Column("figure", right=True))
 
 
+@pytest.mark.every_frame
 @pytest.mark.asyncio
 async def test_only_a_row_that_changed_is_drawn_again() -> None:
     app = ListApp(*NAMES)

@@ -14,6 +14,8 @@ from textual.pilot import Pilot
 from minigpt.jobs import EVENTS
 from tests.tui.scene import Scene, app_of, on_screen, settled
 
+pytestmark = pytest.mark.every_frame
+
 KEYS = (
     *"12345?sxrckeglztmvfynabdouw",
     *("f1", "f2", "f3", "f4", "f5", "f6", "f7"),

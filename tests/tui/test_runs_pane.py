@@ -249,6 +249,7 @@ async def test_marked_runs_are_compared(scene: Scene, monkeypatch: pytest.Monkey
         assert pane.listing.marks == set()
 
 
+@pytest.mark.every_frame
 @pytest.mark.asyncio
 async def test_of_hundreds_of_runs_only_the_line_that_changed_is_drawn(scene: Scene) -> None:
     async with alone(scene) as pilot:
