@@ -27,7 +27,8 @@ from typing import Any
 import psutil
 
 from minigpt.commands import COMMANDS, Command, CommandReader, send_command
-from minigpt.events import EVENTS, EventReader, EventWriter
+from minigpt.event_writer import EventWriter
+from minigpt.events import EVENTS, EventReader
 from minigpt.lock import LOCK, Owner, RunLock, is_running, owner
 
 __all__ = [

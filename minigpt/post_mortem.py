@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 
 from minigpt.errors import printable
-from minigpt.events import EVENTS, EventReader
+from minigpt.events import last_events
 from minigpt.host import ended_since
 from minigpt.lock import last_owner
 from minigpt.narration import clock, duration, size
@@ -103,12 +103,7 @@ def _is_number(value: Any, most: int) -> bool:
 def _tail(directory: Path) -> list[dict[str, Any]]:
     """Return the last events."""
     try:
-        with EventReader(directory / EVENTS, from_end=True, tail_bytes=_TAIL_BYTES) as reader:
-            events: list[dict[str, Any]] = []
-            while True:
-                events += reader.poll()
-                if reader.at_end:
-                    return events
+        return list(last_events(directory, _TAIL_BYTES))
     except OSError:
         return []
 

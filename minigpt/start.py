@@ -20,7 +20,7 @@ from typing import Any
 import psutil
 
 from minigpt.errors import JobFailed, printable
-from minigpt.events import EVENTS, EventReader, open_file
+from minigpt.events import EVENTS, EventReader, last_events, open_file
 from minigpt.jobs import LOG, is_alive, is_running, launch
 from minigpt.runs import fork_name, new_run_name
 from minigpt.summary import RunSummary
@@ -183,8 +183,8 @@ def _is_at_work(directory: Path) -> bool:
 def _waits(directory: Path) -> bool:
     """Whether a run at work is in the queue: then its last phase tells so, and nothing longer has followed."""
     try:
-        with EventReader(directory / EVENTS, from_end=True, tail_bytes=_TAIL_BYTES) as reader:
-            phases = [event.get("phase") for event in reader.poll() if event.get("type") in ("phase", "start")]
+        told = last_events(directory, _TAIL_BYTES)
+        phases = [event.get("phase") for event in told if event.get("type") in ("phase", "start")]
     except OSError:
         return False
     return phases[-1:] == ["waiting"]

@@ -24,7 +24,8 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from minigpt.errors import JobFailed, UserError, printable
-from minigpt.events import EVENTS, EventReader, EventWriter
+from minigpt.event_writer import EventWriter
+from minigpt.events import EVENTS, all_events
 from minigpt.jobs import CommandReader, RunLock, is_alive, is_running, launch
 from minigpt.workspace import Workspace
 
@@ -177,18 +178,16 @@ def task_state(directory: Path, starting: bool = False) -> TaskState:
     title, end = directory.name, None
     phase: dict[str, Any] = {}
     notices: list[str] = []
-    with EventReader(directory / EVENTS) as reader:
-        while events := reader.poll():
-            for event in events:
-                kind = event.get("type")
-                if kind == "start":
-                    title, phase, end, notices = str(event.get("title")), {}, None, []
-                elif kind == "phase":
-                    phase = event
-                elif kind == "notice":
-                    notices.append(str(event.get("message")))
-                elif kind == "end":
-                    end = event
+    for event in all_events(directory):
+        kind = event.get("type")
+        if kind == "start":
+            title, phase, end, notices = str(event.get("title")), {}, None, []
+        elif kind == "phase":
+            phase = event
+        elif kind == "notice":
+            notices.append(str(event.get("message")))
+        elif kind == "end":
+            end = event
     state = str(end.get("reason")) if end else "running" if running else "starting" if starting else "lost"
     message = str(end.get("message") or "") if end else ""
     return TaskState(

@@ -33,6 +33,7 @@ ROOMS = [
     "readings",
     "reserve",
     "events",
+    "event_writer",
     "commands",
     "lock",
     "jobs",

@@ -18,8 +18,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minigpt import events as events_module
-from minigpt.events import EventReader, EventWriter
+from minigpt import event_writer
+from minigpt.event_writer import EventWriter
+from minigpt.events import EventReader
 
 json_values = st.recursive(
     st.none()
@@ -203,7 +204,7 @@ def test_a_writer_ends_the_line_that_another_left_unfinished(path: Path) -> None
 
 
 def test_steps_wait_and_all_else_is_written_at_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events_module, "FLUSH_SECONDS", math.inf)
+    monkeypatch.setattr(event_writer, "FLUSH_SECONDS", math.inf)
     writer, reader = EventWriter(path), EventReader(path)
     writer.write("step", step=1)
     assert reader.poll() == []
@@ -212,7 +213,7 @@ def test_steps_wait_and_all_else_is_written_at_once(path: Path, monkeypatch: pyt
 
 
 def test_steps_do_not_wait_longer_than_they_may(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events_module, "FLUSH_SECONDS", -1.0)
+    monkeypatch.setattr(event_writer, "FLUSH_SECONDS", -1.0)
     EventWriter(path).write("step", step=1)
     assert len(EventReader(path).poll()) == 1
 
@@ -272,7 +273,7 @@ def test_wherever_a_full_disk_cuts_a_write_each_event_arrives_once(path: Path) -
 def test_a_disk_that_stays_full_costs_bounded_memory_and_old_steps_first(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(events_module, "MAX_PENDING_BYTES", 10_000)
+    monkeypatch.setattr(event_writer, "MAX_PENDING_BYTES", 10_000)
     writer = EventWriter(path)
     with file_size_limit(0):
         for number in range(1000):

@@ -18,7 +18,8 @@ from minigpt import learn
 from minigpt.cli.main import main
 from minigpt.config import Config, settings
 from minigpt.errors import UserError
-from minigpt.events import EVENTS, EventWriter
+from minigpt.event_writer import EventWriter
+from minigpt.events import EVENTS
 from minigpt.history import RunHistory
 from minigpt.learn.shelf import NO_FIGURES, TOPICS, parse
 from minigpt.learn.values import PLACEHOLDERS, config_of, run_values

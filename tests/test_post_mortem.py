@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from minigpt.events import EVENTS, EventWriter
+from minigpt.event_writer import EventWriter
+from minigpt.events import EVENTS
 from minigpt.jobs import RunLock
 from minigpt.post_mortem import why
 from minigpt.runs import summarise

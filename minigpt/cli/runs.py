@@ -14,7 +14,8 @@ from minigpt.cli.progress import Careful, JsonLines, best_display
 from minigpt.cli.runs_compare import add_compare, run_compare
 from minigpt.cli.runs_show import print_list, print_run
 from minigpt.errors import JobFailed, UserError, one_line, printable
-from minigpt.jobs import EVENTS, EventReader, follow, is_running, send_command, wait_for
+from minigpt.events import outline
+from minigpt.jobs import follow, is_running, send_command, wait_for
 from minigpt.narration import narrate, size
 from minigpt.notices import latest_cure
 from minigpt.refusals import at_stake, waits_to_write
@@ -244,13 +245,11 @@ def _cure(directory: Path) -> tuple[str, dict[str, Any]]:
     """Return the command, with its arguments, that the run's latest notice advises; raises UserError without one."""
     name = printable(directory.name, single_line=True)
     events: list[dict[str, Any]] = []
-    with EventReader(directory / EVENTS) as reader:
-        while not reader.at_end:
-            # What was advised before a resumption is not to be done after it.
-            for event in reader.poll_outline():
-                events = [] if event.get("type") == "start" else events
-                if event.get("type") in ("notice", "command"):
-                    events.append(event)
+    for event in outline(directory):
+        # What was advised before a resumption is not to be done after it.
+        events = [] if event.get("type") == "start" else events
+        if event.get("type") in ("notice", "command"):
+            events.append(event)
     cure = latest_cure(events)
     if cure is None:
         raise UserError(f"No notice of the run {name} waits for a cure: `minigpt runs show {name}` has the notices.")

@@ -6,11 +6,11 @@ A `start` event with `rolled_back_from` is a resumption within the process: the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from minigpt.jobs import EVENTS, EventReader
+from minigpt.events import outline
 
 
 class Course:
@@ -42,15 +42,6 @@ class Course:
         if is_rollback(event):
             self.rollbacks += 1
             self.given_up |= beyond
-
-
-def outline(directory: Path) -> Iterator[dict[str, Any]]:
-    """Yield a run's events, most of its steps left out. Raises OSError."""
-    with EventReader(directory / EVENTS) as reader:
-        while True:
-            yield from reader.poll_outline()
-            if reader.at_end:
-                return
 
 
 def is_rollback(event: Mapping[str, Any]) -> bool:

@@ -25,11 +25,11 @@ import torch
 from torch import Tensor
 
 from minigpt.errors import UserError
-from minigpt.events import EVENTS, open_file
+from minigpt.events import EVENTS, open_file, outline
 from minigpt.model.checkpoint import BEST, Checkpoint, load
 from minigpt.runs.checkpoints import kind_of
 from minigpt.training.controls import LR_SCALE_RANGE, acknowledged_sets
-from minigpt.training.course import Course, outline, rollback_id
+from minigpt.training.course import Course, rollback_id
 from minigpt.training.diagnosis.doctor import Doctor
 from minigpt.training.ended import EXIT_FAILED, Ended, GoneBad
 from minigpt.training.plan import start_fields

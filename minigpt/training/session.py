@@ -17,6 +17,7 @@ import torch
 from minigpt.config import Config
 from minigpt.device import Device, choose, tune_process
 from minigpt.errors import UserError
+from minigpt.events import outline
 from minigpt.jobs import RunLock
 from minigpt.model.checkpoint import BEST, INTERRUPTED, Checkpoint, load
 from minigpt.model.gpt import GPT, GPTConfig
@@ -25,7 +26,6 @@ from minigpt.runs import CONFIG, fork_name, new_run_name, summarise
 from minigpt.text.storage import write_file
 from minigpt.text.texts import gather
 from minigpt.training.controls import StopSignals, acknowledged_sets
-from minigpt.training.course import outline
 from minigpt.training.forking import Origin
 from minigpt.training.material import TrainingText, require_unchanged, resolved, told_corpora, training_text
 from minigpt.training.opening import give_first_notices, start_event

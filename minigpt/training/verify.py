@@ -11,17 +11,17 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from minigpt.errors import UserError, printable
-from minigpt.jobs import EVENTS, EventReader
+from minigpt.events import all_events, outline
 from minigpt.runs import CheckpointFile, checkpoints_of, find_checkpoint
 from minigpt.training.controls import acknowledged_sets
-from minigpt.training.course import Course, outline
+from minigpt.training.course import Course
 from minigpt.training.recorder import Recorder
 from minigpt.training.session import Session
 from minigpt.training.state import environment, environment_changes, restore
@@ -84,7 +84,7 @@ class History:
         # Where the run got a new end, and with it another learning rate than its checkpoints up to there know of.
         self.new_ends: list[int] = []
         resumed = 0
-        for event in _events(directory):
+        for event in all_events(directory):
             kind, step = event.get("type"), event.get("step")
             if kind == "start":
                 told = event.get("resumed_from")
@@ -104,7 +104,7 @@ class History:
     def losses(self, after: int, count: int) -> Losses:
         """Return the recorded losses of the `count` steps after one; None where a loss was no finite number."""
         found: Losses = {}
-        for event in _events(self.directory):
+        for event in all_events(self.directory):
             step = event.get("step")
             if event.get("type") == "start":
                 told = event.get("resumed_from")
@@ -230,11 +230,3 @@ def _compared(run: str, checkpoint: str, before: int, pair: tuple[Losses, Losses
 
 def _known(loss: float | None) -> float | None:
     return loss if isinstance(loss, (int, float)) and math.isfinite(loss) else None
-
-
-def _events(directory: Path) -> Iterator[dict[str, Any]]:
-    with EventReader(directory / EVENTS) as reader:
-        while True:
-            yield from reader.poll()
-            if reader.at_end:
-                return

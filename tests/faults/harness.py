@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from minigpt.jobs import EVENTS, EventReader
+from minigpt.events import all_events
 from minigpt.presets import to_toml
 from minigpt.workspace import Workspace
 from tests.conftest import small_config
@@ -36,12 +36,7 @@ def start_minigpt(workspace: Workspace, *arguments: str, **popen: Any) -> subpro
 
 def events_of(directory: Path) -> list[dict[str, Any]]:
     """Return all events of a run so far."""
-    found = []
-    with EventReader(directory / EVENTS) as reader:
-        while True:
-            found += reader.poll()
-            if reader.at_end:
-                return found
+    return list(all_events(directory))
 
 
 def losses_of(directory: Path) -> dict[int, float | None]:

@@ -20,8 +20,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from minigpt import events as events_module
-from minigpt import reserve
+from minigpt import event_writer, reserve
 from minigpt.cli.main import main
 from minigpt.errors import UserError
 from minigpt.jobs import EVENTS, CommandReader, EventReader, EventWriter, RunLock, send_command
@@ -406,7 +405,7 @@ def test_events_that_had_to_be_given_up_are_counted_and_told(
 ) -> None:
     monkeypatch.setattr(recorder, "READINGS_SECONDS", 0.005)
     monkeypatch.setattr(recorder, "readings", lambda *_: {"filler": "x" * 1000})
-    monkeypatch.setattr(events_module, "MAX_PENDING_BYTES", 20_000)
+    monkeypatch.setattr(event_writer, "MAX_PENDING_BYTES", 20_000)
     monkeypatch.setattr(reserve, "RESERVE_BYTES", 0)
     session = made(workspace)
     with Trouble(session, 5, lambda: full(disk)) as trouble:

@@ -161,7 +161,8 @@ def test_a_device_has_what_the_group_allows(group: Group, tmp_path: Path) -> Non
 GROWS = """
 import sys, time
 from pathlib import Path
-from minigpt.events import EVENTS, EventWriter
+from minigpt.event_writer import EventWriter
+from minigpt.events import EVENTS
 from minigpt.readings import readings
 
 directory, full, more = Path(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])

@@ -28,7 +28,8 @@ from minigpt.cli.main import main
 from minigpt.cli.progress import Careful, Lines, Live
 from minigpt.digest import digest
 from minigpt.errors import JobFailed, UserError
-from minigpt.events import EVENTS, EventReader, EventWriter, encode_line
+from minigpt.event_writer import EventWriter
+from minigpt.events import EVENTS, EventReader, encode_line
 from minigpt.history import RunHistory
 from minigpt.jobs import COMMANDS, LOG, Command, CommandReader, follow, launch, send_command, wait_for
 from minigpt.lock import LOCK, RunLock, is_running, owner

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import torch
 
+from minigpt.events import all_events
 from minigpt.host import oom_kills
-from minigpt.jobs import EVENTS, EventReader
 from minigpt.notices import NOTICES, Cure
 from minigpt.training.diagnosis.curve import LossCurve
 from minigpt.training.diagnosis.falling import NotFalling, Plateau, Rising
@@ -251,22 +251,19 @@ def _events_until(trainer: Trainer, first: int, last: int) -> Iterable[dict[str,
     """Return the steps, evaluations, commands and notices from step `first` to `last`, as far as the run keeps them."""
     kept: list[dict[str, Any]] = []
     steps = 0
-    with EventReader(trainer.directory / EVENTS) as reader:
-        while True:
-            for event in reader.poll():
-                if event.get("type") == "start":
-                    resumed = event.get("resumed_from")
-                    after = resumed if isinstance(resumed, int) else 0
-                    kept = [known for known in kept if known["step"] <= after]
-                elif _can_be_recalled(event) and first <= event["step"] <= last:
-                    kept.append(event)
-                    steps += event["type"] == "step"
+    for event in all_events(trainer.directory):
+        if event.get("type") == "start":
+            resumed = event.get("resumed_from")
+            after = resumed if isinstance(resumed, int) else 0
+            kept = [known for known in kept if known["step"] <= after]
+        elif _can_be_recalled(event) and first <= event["step"] <= last:
+            kept.append(event)
+            steps += event["type"] == "step"
             if steps > 2 * RECALLED_STEPS:
-                oldest = kept[-1]["step"] - RECALLED_STEPS
+                oldest = event["step"] - RECALLED_STEPS
                 kept = [known for known in kept if known["type"] != "step" or known["step"] > oldest]
                 steps = sum(known["type"] == "step" for known in kept)
-            if reader.at_end:
-                return kept
+    return kept
 
 
 def _can_be_recalled(event: Mapping[str, Any]) -> bool:
