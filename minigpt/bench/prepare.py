@@ -18,7 +18,8 @@ import tokenizers
 from minigpt.bench.measure import Bench, Result, Row, Task, compare, measure
 from minigpt.text import sample
 from minigpt.text.corpora import resolve
-from minigpt.text.prepare import Prepared, prepare
+from minigpt.text.prepare import prepare
+from minigpt.text.prepared import Prepared
 from minigpt.text.tokenizer import Tokenizer
 from minigpt.workspace import Workspace
 

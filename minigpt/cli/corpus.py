@@ -7,15 +7,10 @@ from pathlib import Path
 
 from minigpt.advice import refuse_tiny
 from minigpt.cli.common import add_setting_flags, with_given, workspace_of, write_json
-from minigpt.cli.corpus_add import (
-    SOURCES,
-    add_source_arguments,
-    characters_of,
-    run_add,
-    run_catalogue,
-    run_preview,
-)
+from minigpt.cli.corpus_add import run_add, run_catalogue
 from minigpt.cli.corpus_look import run_documents, run_stats, show_corpus
+from minigpt.cli.corpus_page import run_preview
+from minigpt.cli.corpus_sources import SOURCES, add_source_arguments, characters_of
 from minigpt.cli.main import say
 from minigpt.cli.tasks import add_task_argument, amount, run_as_task
 from minigpt.errors import UserError, printable
@@ -24,7 +19,8 @@ from minigpt.presets import DEFAULT_PRESET, load_preset
 from minigpt.tasks import Task, list_tasks
 from minigpt.text.corpora import create_sample, list_corpora, purge, remove, resolve, restore, used_by
 from minigpt.text.corpus import Corpus
-from minigpt.text.prepare import Prepared, held_out_notes, prepare_for
+from minigpt.text.prepare import held_out_notes, prepare_for
+from minigpt.text.prepared import Prepared
 from minigpt.text.sources import corpus_name
 from minigpt.text.tokenizer_facts import load_tokenizer
 from minigpt.workspace import Workspace

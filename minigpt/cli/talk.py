@@ -41,7 +41,9 @@ def add_chat_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_argument(parser)
     parser.add_argument("--seed", dest="setting:generation.seed", metavar="N", help="same seed, same answers")
     parser.add_argument(
-        "--json", action="store_true", help="speak JSON lines on stdin and stdout, as minigpt.inference.serve documents"
+        "--json",
+        action="store_true",
+        help="speak JSON lines on stdin and stdout, as minigpt.inference.protocol documents",
     )
     _add_common(parser)
 

@@ -12,14 +12,15 @@ import msgspec
 from rich.console import Console
 
 from minigpt.cli.common import workspace_of, write_json
-from minigpt.cli.corpus_add import characters_of
+from minigpt.cli.corpus_sources import characters_of
 from minigpt.cli.main import Parser, say
 from minigpt.cli.tasks import add_task_argument, run_as_task
 from minigpt.cli.tokenizer_print import Row, coloured, print_comparison, print_facts
 from minigpt.config import TokenizerSettings
 from minigpt.errors import UserError, printable
 from minigpt.text.corpora import resolve
-from minigpt.text.corpus import MANIFEST, Corpus
+from minigpt.text.corpus import Corpus
+from minigpt.text.manifest import MANIFEST
 from minigpt.text.painting import paint
 from minigpt.text.storage import shown
 from minigpt.text.tokenizer import Tokenizer

@@ -164,7 +164,7 @@ def _content_now(workspace: Workspace, config: Config | None) -> str | None:
     if config is None:
         return None
     # What lies behind takes as long to import as all the rest, and is seldom needed.
-    from minigpt.text.corpus import MANIFEST
+    from minigpt.text.manifest import MANIFEST
 
     names = [entry.rpartition(":")[0] for entry in config.corpus.mixture] or [config.corpus.name]
     # Not opened as a corpus: that counts it anew where somebody has edited it.

@@ -17,9 +17,11 @@ from minigpt.config import Config
 from minigpt.errors import UserError, printable
 from minigpt.presets import with_values
 from minigpt.text.building import TOKENIZER_FILE
-from minigpt.text.corpus import MANIFEST, Corpus, Manifest
+from minigpt.text.corpus import Corpus
+from minigpt.text.manifest import MANIFEST, Manifest
 from minigpt.text.mixture import parse_mixture
-from minigpt.text.prepare import complete_manifest, shards_directory
+from minigpt.text.prepare import shards_directory
+from minigpt.text.prepared import complete_manifest
 from minigpt.text.recipes import TokenizerRecipe
 from minigpt.text.records import read_json, read_toml
 from minigpt.text.sources import SAMPLE

@@ -8,34 +8,23 @@ print(*cleaned.report.in_words(), sep="\\n")
 
 from __future__ import annotations
 
-import re
 import shutil
 import tempfile
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 import numpy as np
 
-from minigpt.config import CorpusSettings
 from minigpt.errors import JobFailed, UserError
 from minigpt.tasks import NOBODY, Task
-from minigpt.text.documents import Document, Message
-from minigpt.text.duplicates import (
-    EXAMPLES,
-    HASH_BATCH,
-    NEAR_SIMILARITY,
-    ExactCopies,
-    NearCopies,
-    Rows,
-    document_hash,
-    excerpt,
-    extra,
-)
+from minigpt.text.cleaning_report import CleaningReport, CleaningSettings
+from minigpt.text.documents import Document
+from minigpt.text.duplicates import EXAMPLES, HASH_BATCH, ExactCopies, NearCopies, Rows, document_hash, excerpt
 from minigpt.text.records import read_json
+from minigpt.text.repair import fixer, repair, repair_document
 from minigpt.text.storage import shown, write_file
 
 # So many documents are compared for near copies (half a gigabyte of memory); what comes later only word for word.
@@ -44,126 +33,7 @@ NEAR_LIMIT = 200_000
 _REPORT = "cleaning.json"
 _KEPT = "kept.bits"
 _REPAIRED = "repaired.bits"
-
-# All that ftfy could change in ASCII: control characters, and "\r" as the end of a line.
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0d-\x1f\x7f]")
 _BEFORE_CHANGE = 20
-
-
-class CleaningSettings(msgspec.Struct, frozen=True):
-    """What is asked for; nothing by default."""
-
-    fix_unicode: bool = False
-    deduplicate: Literal["off", "exact", "near"] = "off"
-    min_characters: int = 0
-
-    @classmethod
-    def of(cls, settings: CorpusSettings) -> CleaningSettings:
-        return cls(settings.fix_unicode, settings.deduplicate, settings.min_characters)
-
-    @property
-    def any(self) -> bool:
-        return self.fix_unicode or self.deduplicate != "off" or self.min_characters > 0
-
-
-def repair(text: str) -> str:
-    """Return text with its Unicode repaired by ftfy; raises UserError when that is not installed.
-
-    Works line by line, so blocks of a long text may be repaired one after the other (best cut after newlines).
-    """
-    if text.isascii() and not _CONTROL.search(text):
-        return text
-    lines = text.split("\n")
-    ended, last = [line + "\n" for line in lines[:-1]], lines[-1]
-    return "".join(line if line.isascii() and not _CONTROL.search(line) else _fix(line) for line in [*ended, last])
-
-
-def repair_document(document: Document) -> Document:
-    """Return the document with its text, or what its messages say, repaired; itself where nothing changes."""
-    repaired = [repair(text) for text in document.texts()]
-    if repaired == document.texts():
-        return document
-    if not document.messages:
-        return Document(repaired[0])
-    messages = zip(document.messages, repaired, strict=True)
-    return Document(messages=tuple(Message(message.role, content) for message, content in messages))
-
-
-def _fix(text: str) -> str:
-    return _ftfy()(text)
-
-
-@cache
-def _ftfy() -> Callable[[str], str]:
-    """Return ftfy's repair without what is a matter of taste, not of a wrong encoding.
-
-    Curly quotes are good English and full-width commas good Chinese, so both stay. "&lt;" stays too: in text about
-    HTML it is meant, and unescaping it (ftfy decides that by the first "<" it sees) would depend on the lines before.
-    """
-    ftfy = extra("ftfy")
-    config = ftfy.TextFixerConfig(unescape_html=False, uncurl_quotes=False, fix_character_width=False, explain=False)
-    return lambda text: ftfy.fix_text(text, config)
-
-
-class Finding(msgspec.Struct):
-    """Documents that one option repaired or left out: how many, their characters, the first few in words."""
-
-    count: int = 0
-    characters: int = 0
-    examples: list[str] = msgspec.field(default_factory=list)
-
-    def add(self, characters: int, example: Callable[[], str]) -> None:
-        self.count += 1
-        self.characters += characters
-        if len(self.examples) < EXAMPLES:
-            self.examples.append(example())
-
-    def in_words(self, what: str) -> str:
-        """Return a sentence; `what` has a place for "12 documents" in it."""
-        if self.count == 0:
-            return what.format("no document") + "."
-        documents = "1 document" if self.count == 1 else f"{self.count:,} documents"
-        return f"{what.format(documents)} ({self.characters:,} characters), such as {'; '.join(self.examples)}."
-
-
-class CleaningReport(msgspec.Struct):
-    """What cleaning does to a corpus. `near_compared`: documents that were compared for near copies."""
-
-    settings: CleaningSettings
-    documents: int = 0
-    kept: int = 0
-    characters_before: int = 0
-    characters_after: int = 0
-    repaired: Finding = msgspec.field(default_factory=Finding)
-    exact: Finding = msgspec.field(default_factory=Finding)
-    near: Finding = msgspec.field(default_factory=Finding)
-    too_short: Finding = msgspec.field(default_factory=Finding)
-    near_compared: int = 0
-    near_complete: bool = True
-
-    def in_words(self) -> list[str]:
-        """Return a sentence on the whole and one on each option that was asked for."""
-        settings = self.settings
-        sentences = [
-            f"Cleaning kept {self.kept:,} of {self.documents:,} documents "
-            f"({self.characters_after:,} of {self.characters_before:,} characters)."
-        ]
-        if settings.fix_unicode:
-            sentences.append(self.repaired.in_words("Repaired the Unicode of {}"))
-        if settings.min_characters or self.too_short.count:
-            least = max(1, settings.min_characters)
-            sentences.append(self.too_short.in_words(f"Left out {{}} of fewer than {least:,} characters"))
-        if settings.deduplicate != "off":
-            sentences.append(self.exact.in_words("Left out {} that came before, word for word"))
-        if settings.deduplicate == "near":
-            alike = f"Left out {{}} nearly the same as an earlier one, with {NEAR_SIMILARITY:.0%} or more in common"
-            sentences.append(self.near.in_words(alike))
-            if not self.near_complete:
-                sentences.append(
-                    f"Only the first {self.near_compared:,} documents were compared for near copies, "
-                    "the others word for word."
-                )
-        return sentences
 
 
 class _Bits:
@@ -284,7 +154,7 @@ class _Plan:
 
     def __init__(self, settings: CleaningSettings, folder: Path, near_limit: int, batch: int) -> None:
         if settings.fix_unicode:
-            _ftfy()  # a missing package is told before anything is read
+            fixer()  # a missing package is told before anything is read
         self.report = CleaningReport(settings)
         self.kept, self.repaired = _Bits(), _Bits()
         self._exact = ExactCopies(folder, self._found_copies, batch) if settings.deduplicate != "off" else None

@@ -17,7 +17,8 @@ from minigpt.errors import UserError, printable
 from minigpt.presets import read_file
 from minigpt.start import running_runs
 from minigpt.tasks import NOBODY, Task
-from minigpt.text.corpus import MANIFEST, Corpus, CorpusExists
+from minigpt.text.corpus import Corpus, CorpusExists
+from minigpt.text.manifest import MANIFEST
 from minigpt.text.sources import SAMPLE, DocumentSource, add_path
 from minigpt.text.storage import remove_all_abandoned, shown
 from minigpt.workspace import Workspace

@@ -9,76 +9,42 @@ from __future__ import annotations
 
 import fcntl
 import os
-import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-import msgspec
-import tomlkit
-
 from minigpt.errors import UserError
 from minigpt.tasks import NOBODY, Task
-from minigpt.text.counting import count_files, count_tokens
-from minigpt.text.documents import Document, Message, is_plain_text, read_documents, read_text_blocks
+from minigpt.text.documents import Document, is_plain_text, read_documents, read_text_blocks
 from minigpt.text.hub_parts import PROGRESS
-from minigpt.text.reading import Passed, Reading
-from minigpt.text.records import read_toml
-from minigpt.text.storage import atomic_directory, fsync_tree, shown, write_file
+from minigpt.text.manifest import (
+    ADDED,
+    DOCUMENTS,
+    TOKENIZER,
+    TOKENS,
+    Manifest,
+    SourceRecord,
+    is_edited,
+    make_manifest,
+    read_manifest,
+    recorded,
+    source_files,
+    write_manifest,
+)
+from minigpt.text.reading import Passed
+from minigpt.text.storage import atomic_directory, fsync_tree, shown
 from minigpt.workspace import Workspace
 
 if TYPE_CHECKING:
     from minigpt.text.tokenizer import Tokenizer
 
-__all__ = ["Corpus", "CorpusExists", "Document", "Manifest", "Message", "Source", "SourceRecord"]
-
-MANIFEST = "corpus.toml"
-DOCUMENTS = "documents"
-TOKENIZER = "tokenizer.json"
 LOCK = ".changing"
 STREAMED = ("huggingface", "list")  # kinds of sources that can go on where a killed process stopped
-TOKENS = "tokens"  # the kind of a source whose files are token shards
-
-
-# A folder that was added later; no folder of a user's is called so.
-_ADDED = re.compile(r"added-[0-9a-f]{16}")
-
-
-class SourceRecord(msgspec.Struct, frozen=True):
-    """Where documents came from: `kind` (sample, file, folder, ...), `origin`, and what was noticed on the way.
-
-    `folder` is the part of documents/ that this source filled (all of it for the only source); `reading` says how its
-    files are split into documents.
-    """
-
-    kind: str
-    origin: str
-    notes: list[str] = []
-    reading: Reading = Reading()
-    folder: str = ""
-    added: str = ""
-    licence: str = ""
-
-
-class Manifest(msgspec.Struct, frozen=True):
-    """What `corpus.toml` says. `characters` and `bytes` (UTF-8) count the documents' text alone."""
-
-    name: str
-    created: str
-    sources: list[SourceRecord]
-    documents: int
-    conversations: int
-    characters: int
-    bytes: int
-    content_hash: str
-    encodings: dict[str, int] = {}  # how many files are in each
-    notes: list[str] = []  # what was noticed while reading
 
 
 class Source(Protocol):
@@ -138,10 +104,10 @@ class Corpus:
                 # The disk takes the documents in while they are counted.
                 with ThreadPoolExecutor(1, "sync") as syncing, _named_as_the_user_knows(documents, records):
                     syncing.submit(fsync_tree, documents)
-                    manifest = _manifest(building, name, records, task)
+                    manifest = make_manifest(building, name, records, task)
                 if check is not None:
                     check(manifest.characters)
-                _write_manifest(building, manifest)
+                write_manifest(building, manifest)
         except FileExistsError as error:
             raise _exists(directory) from error
         return cls.open(directory)
@@ -152,14 +118,14 @@ class Corpus:
 
         Documents edited by hand since the manifest was written are counted and hashed anew.
         """
-        manifest = _read_manifest(directory)
-        if not _edited(directory):
+        manifest = read_manifest(directory)
+        if not is_edited(directory):
             return cls(directory, manifest)
         try:
             with _changing(directory):
-                manifest = _read_manifest(directory)
-                manifest = _manifest(directory, manifest.name, manifest.sources, NOBODY, manifest.created)
-                _write_manifest(directory, manifest)
+                manifest = read_manifest(directory)
+                manifest = make_manifest(directory, manifest.name, manifest.sources, NOBODY, manifest.created)
+                write_manifest(directory, manifest)
         except BlockingIOError:
             return cls(directory, manifest)  # somebody adds to it now, and will count it
         except OSError:
@@ -174,18 +140,18 @@ class Corpus:
         added: list[SourceRecord] = []
         try:
             with _changing(self.directory):
-                before = _read_manifest(self.directory)
+                before = read_manifest(self.directory)
                 known = {source.folder for source in before.sources}
                 for orphan in documents.iterdir():
-                    if _ADDED.fullmatch(orphan.name) and orphan.name not in known:
+                    if ADDED.fullmatch(orphan.name) and orphan.name not in known:
                         shutil.rmtree(orphan)
                 try:
                     for source in sources:
                         folder = f"added-{secrets.token_hex(8)}"
                         with atomic_directory(documents / folder) as building:
-                            added.append(_recorded(source.write(building, task), folder))
-                    manifest = _manifest(self.directory, self.name, [*before.sources, *added], task, before.created)
-                    _write_manifest(self.directory, manifest)
+                            added.append(recorded(source.write(building, task), folder))
+                    manifest = make_manifest(self.directory, self.name, [*before.sources, *added], task, before.created)
+                    write_manifest(self.directory, manifest)
                 except BaseException:
                     for record in added:
                         shutil.rmtree(documents / record.folder, ignore_errors=True)
@@ -258,38 +224,17 @@ def _refuse_other_case(directory: Path) -> None:
             )
 
 
-def source_files(folder: Path, sources: Sequence[SourceRecord]) -> Iterator[tuple[SourceRecord, Path]]:
-    """Yield the files of each source; what lies in no other source's folder belongs to the one without a folder."""
-    apart = {source.folder for source in sources if source.folder}
-    for source in sources:
-        for path in document_files(folder / source.folder):
-            top = path.relative_to(folder).parts[0]
-            # What was being added when its process was killed belongs to nobody.
-            if source.folder or not (top in apart or _ADDED.fullmatch(top)):
-                yield source, path
-
-
-def document_files(folder: Path) -> list[Path]:
-    """Return the files below a folder, sorted by their relative path; hidden ones are left out."""
-    files = (
-        path
-        for path in folder.rglob("*")
-        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
-    return sorted(files, key=lambda path: path.relative_to(folder).parts)
-
-
 def _write(documents: Path, sources: Sequence[Source], task: Task) -> list[SourceRecord]:
     """Have each source put its files below documents/: in a folder of its own where there are several."""
     if len(sources) == 1:
-        return [_recorded(sources[0].write(documents, task), "")]
+        return [recorded(sources[0].write(documents, task), "")]
     records = []
     for number, source in enumerate(sources, start=1):
         if source.kind == TOKENS:
             raise UserError(f"{source.origin} holds tokens: it cannot be joined with text; make a corpus of its own.")
         folder = f"{number:02d}-{source.kind}"
         (documents / folder).mkdir()
-        records.append(_recorded(source.write(documents / folder, task), folder))
+        records.append(recorded(source.write(documents / folder, task), folder))
     return records
 
 
@@ -307,30 +252,6 @@ def _named_as_the_user_knows(documents: Path, records: Sequence[SourceRecord]) -
         raise UserError(str(error).replace(here, there)) from error
 
 
-def _read_manifest(directory: Path) -> Manifest:
-    path = directory / MANIFEST
-    try:
-        return read_toml(path, Manifest)
-    except FileNotFoundError as error:
-        raise UserError(
-            f"There is no corpus in {shown(directory)} (no {MANIFEST}): add the text again under another name."
-        ) from error
-    except OSError as error:
-        raise UserError(f"Cannot read {shown(path)} ({error.strerror}): make it readable.") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{shown(path)} is damaged ({error}): remove that corpus and add it again.") from error
-
-
-def _edited(directory: Path) -> bool:
-    """Whether a document is newer than the manifest."""
-    documents = directory / DOCUMENTS
-    try:
-        written = (directory / MANIFEST).stat().st_mtime_ns
-        return any(path.stat().st_mtime_ns > written for path in (documents, *documents.rglob("*")))
-    except OSError as error:
-        raise UserError(f"Cannot read {shown(documents)} ({error.strerror}): make it readable.") from error
-
-
 @contextmanager
 def _changing(directory: Path) -> Iterator[None]:
     """Be the only one to change a corpus; raises BlockingIOError when another process is."""
@@ -340,45 +261,6 @@ def _changing(directory: Path) -> Iterator[None]:
         yield
     finally:
         os.close(lock)
-
-
-def _recorded(record: SourceRecord, folder: str) -> SourceRecord:
-    return msgspec.structs.replace(record, folder=folder, added=record.added or _now())
-
-
-def _manifest(
-    directory: Path, name: str, sources: Sequence[SourceRecord], task: Task, created: str | None = None
-) -> Manifest:
-    """Read everything once: count it and hash it. Raises UserError when there is no text."""
-    folder = directory / DOCUMENTS
-    files = list(source_files(folder, sources))
-    if any(source.kind == TOKENS for source in sources):
-        count = count_tokens([path for _, path in files], directory / TOKENIZER, task)
-    else:
-        named = [(path.relative_to(folder).as_posix(), path, source.reading) for source, path in files]
-        count = count_files(named, task)
-    if count.documents == 0:
-        raise UserError(f"{sources[0].origin} holds no text: name a file or folder with some in it.")
-    return Manifest(
-        name=name,
-        created=created or _now(),
-        sources=list(sources),
-        documents=count.documents,
-        conversations=count.conversations,
-        characters=count.characters,
-        bytes=count.bytes,
-        content_hash=count.content_hash,
-        encodings=count.encodings,
-        notes=count.notes,
-    )
-
-
-def _write_manifest(directory: Path, manifest: Manifest) -> None:
-    write_file(directory / MANIFEST, tomlkit.dumps(msgspec.to_builtins(manifest)).encode())
-
-
-def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 def _exists(directory: Path) -> CorpusExists:

@@ -18,11 +18,11 @@ import msgspec
 
 from minigpt.errors import JobFailed, UserError, printable
 from minigpt.tasks import Task
-from minigpt.text.corpus import SourceRecord
 from minigpt.text.fetching import BrokenOff, Unreachable
 from minigpt.text.formats.binaries import refuse_known_binaries
 from minigpt.text.hub_parts import JsonlParts, require_room
 from minigpt.text.locations import open_location, read_list, shown_location
+from minigpt.text.manifest import SourceRecord
 from minigpt.text.reading import EXAMPLES, Reading
 from minigpt.text.unpacking import numbered_lines, with_head
 

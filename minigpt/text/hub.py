@@ -16,11 +16,12 @@ import msgspec
 
 from minigpt.errors import UserError
 from minigpt.tasks import Task
-from minigpt.text.corpus import Source, SourceRecord
+from minigpt.text.corpus import Source
 from minigpt.text.hub_choice import KIND, Choice, CredentialsMissing, SourceUnavailable, WrongChoice, sentence
 from minigpt.text.hub_copy import Copying
 from minigpt.text.hub_open import Opened, open_data_set
 from minigpt.text.hub_parts import JsonlParts, empty_folder, require_room
+from minigpt.text.manifest import SourceRecord
 from minigpt.text.waiting import Worker
 
 __all__ = ["CHARACTERS_PER_TOKEN", "CredentialsMissing", "FirstOf", "HubSource", "SourceUnavailable"]

@@ -7,13 +7,13 @@ from typing import Any
 
 from minigpt.errors import JobFailed, UserError, printable
 from minigpt.tasks import Task
-from minigpt.text.corpus import SourceRecord
 from minigpt.text.formats.columns import JOIN, chat_column, pair_columns, text_column
 from minigpt.text.formats.conversations import Unusable, chat_of, is_chat, kind_of, pair_of
 from minigpt.text.formats.document import Message
 from minigpt.text.hub_choice import KIND, WrongChoice, reading_errors, reason, sentence
 from minigpt.text.hub_open import Opened
 from minigpt.text.hub_parts import JsonlParts
+from minigpt.text.manifest import SourceRecord
 from minigpt.text.reading import EXAMPLES, Reading
 from minigpt.text.waiting import Worker
 

@@ -20,10 +20,10 @@ import msgspec
 
 from minigpt.errors import JobFailed, UserError, printable
 from minigpt.tasks import Task
-from minigpt.text.corpus import SourceRecord
 from minigpt.text.hub_choice import CredentialsMissing, SourceUnavailable
 from minigpt.text.hub_open import EXTRA
 from minigpt.text.hub_parts import require_room
+from minigpt.text.manifest import SourceRecord
 from minigpt.text.reading import Reading
 from minigpt.text.sources import PathSource
 from minigpt.text.storage import shown

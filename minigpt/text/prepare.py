@@ -20,58 +20,30 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-import tomlkit
 
 from minigpt.config import Config, CorpusSettings
 from minigpt.errors import JobFailed, UserError
 from minigpt.lock import LOCK, RunLock
 from minigpt.tasks import NOBODY, Task
-from minigpt.text.building import JOURNAL, TOKENIZER_FILE, Dropout, SplitRecord, build
-from minigpt.text.cleaning import Cleaned, CleaningSettings, plan_cleaning, plan_cleaning_of_text
+from minigpt.text.building import JOURNAL, Dropout, build
+from minigpt.text.cleaning import Cleaned, plan_cleaning, plan_cleaning_of_text
+from minigpt.text.cleaning_report import CleaningSettings
 from minigpt.text.corpus import Corpus
 from minigpt.text.duplicates import across_splits
+from minigpt.text.prepared import Prepared, ShardsManifest, complete_manifest, write_manifest
 from minigpt.text.pretokenised import link_shards
 from minigpt.text.recipes import TokenizerRecipe
-from minigpt.text.records import read_toml
 from minigpt.text.shard_writer import SHARD_TOKENS
-from minigpt.text.shards import TokenSplit
 from minigpt.text.splits import SplitPlan
 from minigpt.text.storage import fsync_tree, scratch_directory, shown, write_file
 from minigpt.text.tokenizer import Tokenizer
 from minigpt.workspace import make_folder, sync_folder
 
-SHARDS_FILE = "shards.toml"
 CLEANED, DECIDED = "cleaned", "decided"
 # Raised whenever the same settings give other shards than before.
 _FORMAT_VERSION = 2
 _LOOK_SECONDS = 0.2
 _KEPT_SECONDS = 7 * 86400
-
-
-class ShardsManifest(msgspec.Struct, frozen=True):
-    """What `shards.toml` says; it is written last. `notes` tell what cleaning left out."""
-
-    splits: dict[str, SplitRecord]
-    notes: list[str] = []
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A tokenised corpus. `splits`, `tokens` and `bytes` have the keys train, validation and test."""
-
-    directory: Path
-    tokenizer: Tokenizer
-    tokenizer_note: str
-    corpus: Corpus
-    splits: dict[str, list[Path]]
-    tokens: dict[str, int]
-    bytes: dict[str, int]
-    conversations: bool
-    notes: tuple[str, ...] = ()
-
-    def split(self, name: str) -> TokenSplit:
-        """Return one split's tokens, memory-mapped."""
-        return TokenSplit.open(self.splits[name], name)
 
 
 def prepare(
@@ -120,7 +92,7 @@ def prepare(
     else:
         with suppress(OSError):  # a folder that is not ours to write in
             (job.directory / LOCK).unlink(missing_ok=True)  # of a process that was killed at the very end
-    return _open(job.directory, corpus, recipe.note)
+    return Prepared.open(job.directory, corpus, recipe.note)
 
 
 def prepare_for(corpus: Corpus, config: Config, tokenizer_json: str | None = None, task: Task = NOBODY) -> Prepared:
@@ -132,7 +104,7 @@ def prepare_for(corpus: Corpus, config: Config, tokenizer_json: str | None = Non
         # The shards that the model was trained on are under the key of a trained tokenizer, if they are here.
         directory, note = shards_directory(corpus, config)
         if complete_manifest(directory) is not None:
-            found = _open(directory, corpus, note)
+            found = Prepared.open(directory, corpus, note)
             if found.tokenizer.to_json() == tokenizer_json:
                 return found
         tokenizer = Tokenizer.from_json(tokenizer_json)
@@ -282,8 +254,7 @@ class _Preparation:
             records = build(folder, plan, self.recipe, self.dropout, task, self.shard_tokens)
         # By the manifest, a later process knows that nothing is left to do: the shards' names must be there first.
         fsync_tree(folder)
-        manifest = tomlkit.dumps(msgspec.to_builtins(ShardsManifest(records, notes)))
-        write_file(folder / SHARDS_FILE, manifest.encode())
+        write_manifest(folder, ShardsManifest(records, notes))
 
     def _as_it_is(self) -> bool:
         """Whether the corpus came as tokens of just this tokenizer."""
@@ -319,33 +290,3 @@ def _remove_other_attempts(folder: Path) -> None:
         if lock.acquire():
             shutil.rmtree(other, ignore_errors=True)
             lock.release()
-
-
-def complete_manifest(directory: Path) -> ShardsManifest | None:
-    """Return what a folder of shards says of itself, or None when it is not there or not whole."""
-    try:
-        manifest = read_toml(directory / SHARDS_FILE, ShardsManifest)
-        for record in manifest.splits.values():
-            for name, size in zip(record.files, record.sizes, strict=True):
-                if (directory / name).stat().st_size != size:
-                    return None
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
-        return None
-    return manifest if (directory / TOKENIZER_FILE).is_file() else None
-
-
-def _open(directory: Path, corpus: Corpus, tokenizer_note: str) -> Prepared:
-    manifest = complete_manifest(directory)
-    if manifest is None:
-        raise UserError(f"The token shards in {shown(directory)} are damaged: remove that folder and start again.")
-    return Prepared(
-        directory=directory,
-        tokenizer=Tokenizer.load(directory / TOKENIZER_FILE),
-        tokenizer_note=tokenizer_note,
-        corpus=corpus,
-        splits={split: [directory / name for name in record.files] for split, record in manifest.splits.items()},
-        tokens={split: record.tokens for split, record in manifest.splits.items()},
-        bytes={split: record.bytes for split, record in manifest.splits.items()},
-        conversations=corpus.manifest.conversations > 0,
-        notes=tuple(manifest.notes),
-    )

@@ -17,8 +17,9 @@ from minigpt.errors import UserError
 from minigpt.readings import free_disk
 from minigpt.tasks import Task
 from minigpt.text.building import TOKENIZER_FILE, SplitRecord
-from minigpt.text.corpus import TOKENIZER, TOKENS, Corpus, SourceRecord
+from minigpt.text.corpus import Corpus
 from minigpt.text.documents import Document
+from minigpt.text.manifest import TOKENIZER, TOKENS, SourceRecord
 from minigpt.text.shards import BLOCK_TOKENS, SPLITS, read_shard, shard_header, token_blocks
 from minigpt.text.storage import shown
 from minigpt.text.tokenizer import Tokenizer

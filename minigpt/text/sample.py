@@ -15,7 +15,7 @@ from functools import cache
 from random import Random
 from typing import NamedTuple
 
-from minigpt.text.corpus import Document, Message
+from minigpt.text.documents import Document, Message
 from minigpt.text.sample_grammar import choice, fill, story
 from minigpt.text.sample_world import PEOPLE, VILLAGE, Fact, animal_facts, person_facts, village_facts
 

@@ -20,11 +20,12 @@ import msgspec
 from minigpt.errors import UserError, printable
 from minigpt.readings import free_disk
 from minigpt.tasks import NOBODY, Task
-from minigpt.text.corpus import MANIFEST, Corpus, CorpusExists, SourceRecord, document_files
+from minigpt.text.corpus import Corpus, CorpusExists
 from minigpt.text.counting import content_hash
 from minigpt.text.documents import Document, detect_encoding
 from minigpt.text.formats import SUFFIXES, is_readable
 from minigpt.text.formats.guessing import guess_one, guess_reading
+from minigpt.text.manifest import MANIFEST, SourceRecord, document_files
 from minigpt.text.reading import Reading
 from minigpt.text.storage import shown
 from minigpt.workspace import Workspace

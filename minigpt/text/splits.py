@@ -8,11 +8,12 @@ from pathlib import Path
 
 import msgspec
 
-from minigpt.text.cleaning import Cleaned, repair
+from minigpt.text.cleaning import Cleaned
 from minigpt.text.corpus import Corpus
 from minigpt.text.documents import Document
 from minigpt.text.duplicates import document_hash
 from minigpt.text.records import read_json
+from minigpt.text.repair import repair
 from minigpt.text.shards import SPLITS
 from minigpt.text.storage import write_file
 

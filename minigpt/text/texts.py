@@ -15,7 +15,8 @@ from minigpt.tasks import NOBODY, Task
 from minigpt.text.corpora import resolve
 from minigpt.text.corpus import Corpus
 from minigpt.text.mixture import Mixture, parse_mixture
-from minigpt.text.prepare import Prepared, prepare_for, train_tokenizer
+from minigpt.text.prepare import prepare_for, train_tokenizer
+from minigpt.text.prepared import Prepared
 from minigpt.text.shards import TokenSplit
 from minigpt.text.storage import shown
 from minigpt.text.tokenizer import Tokenizer

@@ -1,7 +1,7 @@
 """Text to token ids and back: by character, by word or by byte-pair encoding.
 
-All three are one Hugging Face `tokenizers.Tokenizer` and one tokenizer.json; what is added here is speed on long
-text, safety against special tokens in it, and the joins between documents and turns:
+All three are one Hugging Face `tokenizers.Tokenizer` and one tokenizer.json; what is added is speed on long text (see
+`encoder`), and here safety against special tokens in it, and the joins between documents and turns:
 
 a text is followed by <|endoftext|>; a conversation is
 <|user|> question <|end|> <|assistant|> answer <|end|> ... <|endoftext|>
@@ -10,52 +10,25 @@ a text is followed by <|endoftext|>; a conversation is
 from __future__ import annotations
 
 import codecs
-import itertools
 import json
-import math
 import re
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tokenizers
-from tokenizers import AddedToken, trainers
+from tokenizers import AddedToken
 
 from minigpt.errors import UserError, printable
-from minigpt.events import open_file
 from minigpt.text.documents import Document, Message
-from minigpt.text.pieces import (
-    OUR_CUTS,
-    PIECE,
-    ahead,
-    batches,
-    cut,
-    safe_cuts,
-    without_long_words,
-    without_surrogates,
-)
+from minigpt.text.encoder import Encoder, code_point_table
+from minigpt.text.pieces import ahead, batches, safe_cuts
 from minigpt.text.storage import shown, write_file
-from minigpt.text.tokenizer_kinds import (
-    BYTE_ALPHABET,
-    SMALLEST_BPE,
-    SPECIAL_TOKENS,
-    Kind,
-    bpe_core,
-    char_core,
-    code_points,
-    foreign_unknown,
-    kind_of,
-    word_core,
-)
+from minigpt.text.tokenizer_json import parse_core, read_json_text
+from minigpt.text.tokenizer_kinds import SPECIAL_TOKENS, Kind, foreign_unknown, kind_of, trained_core
 
-# The largest of other people's are a tenth of that.
-_LARGEST_BYTES = 1 << 28
-_LARGEST_ID = 1 << 24
-_MOST_GROWTH = 1000
 # Names of the end-of-text token in other people's tokenizers.
 _FOREIGN_END_OF_TEXT = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>")
 
@@ -76,7 +49,6 @@ class Tokenizer:
         self._core = core
         description = json.loads(core.to_str())
         self.kind: str = kind_of(description)
-        self._cuts = safe_cuts(self.kind, description)
         vocabulary = core.get_vocab(with_added_tokens=True) if vocabulary is None else vocabulary
         self.vocab_size = max(vocabulary.values(), default=-1) + 1
         self._added: dict[int, AddedToken] = core.get_added_tokens_decoder()
@@ -87,22 +59,8 @@ class Tokenizer:
             # Some have one token for both; the end is then the meaning that matters.
             self.unknown = None if unknown == self.end_of_text else unknown
         self.dtype = np.dtype(np.uint16 if self.vocab_size <= 1 << 16 else np.uint32)
-        self._id_of_code_point = self._code_point_table(vocabulary) if self.kind == "char" else None
-        self._id_of_byte = self._byte_table()
-
-    def _code_point_table(self, vocabulary: dict[str, int]) -> np.ndarray:
-        assert self.unknown is not None
-        table = np.full(0x110000, self.unknown, dtype=self.dtype)
-        for token, token_id in vocabulary.items():
-            if len(token) == 1:
-                table[ord(token)] = token_id
-        return table
-
-    def _byte_table(self) -> bytes | None:
-        """Return the ids of the first 256 code points where each fits into a byte, for `bytes.translate`."""
-        if self._id_of_code_point is None or self._id_of_code_point[:256].max() > 255:
-            return None
-        return self._id_of_code_point[:256].astype(np.uint8).tobytes()
+        table = code_point_table(vocabulary, self.unknown, self.dtype) if self.kind == "char" else None
+        self._encoder = Encoder(core, safe_cuts(self.kind, description), self.dtype, table)
 
     # -- making, saving, loading
 
@@ -113,64 +71,17 @@ class Tokenizer:
         char: every character that occurs, whatever `vocab_size`; word: the most frequent words; bpe: as many merges as
         fit. Raises UserError when `vocab_size` is too small for the kind.
         """
-        special_tokens = [AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS]
-        if kind == "char":
-            return cls(char_core(texts, special_tokens))
-        smallest = SMALLEST_BPE if kind == "bpe" else len(SPECIAL_TOKENS) + 1
-        if vocab_size < smallest:
-            raise UserError(
-                f"A {kind} tokenizer needs a vocabulary of at least {smallest}: raise tokenizer.vocab_size."
-            )
-        core = bpe_core() if kind == "bpe" else word_core()
-        trainer = (
-            trainers.BpeTrainer(
-                vocab_size=vocab_size,
-                special_tokens=special_tokens,
-                initial_alphabet=BYTE_ALPHABET,
-                show_progress=False,
-            )
-            if kind == "bpe"
-            else trainers.WordLevelTrainer(vocab_size=vocab_size, special_tokens=special_tokens, show_progress=False)
-        )
-        pieces = (part for text in texts for piece in cut([text], OUR_CUTS) for part in without_long_words(piece))
-        core.train_from_iterator(pieces, trainer)
-        return cls(core)
+        return cls(trained_core(kind, texts, vocab_size))
 
     @classmethod
     def load(cls, path: str | Path) -> Tokenizer:
         """Open a tokenizer.json, ours or another's; raises UserError when it is missing or damaged."""
-        path = Path(path)
-        try:
-            with open_file(path) as file:
-                content = file.read(_LARGEST_BYTES + 1) or b""
-            if len(content) > _LARGEST_BYTES:
-                raise UserError(f"{shown(path)} is larger than any tokenizer.json: name another file.")
-            text = content.decode("utf-8")
-        except OSError as error:
-            raise UserError(f"Cannot read the tokenizer {shown(path)} ({error.strerror}): check the path.") from error
-        except UnicodeDecodeError as error:
-            raise UserError(f"{shown(path)} is not a tokenizer.json (it is not text): name another file.") from error
-        return cls.from_json(text, origin=shown(path))
+        return cls.from_json(read_json_text(Path(path)), origin=shown(Path(path)))
 
     @classmethod
     def from_json(cls, text: str, origin: str = "The tokenizer") -> Tokenizer:
         """Make a tokenizer from the text of a tokenizer.json; raises UserError when it is not one."""
-        try:
-            core = tokenizers.Tokenizer.from_str(text)
-        except Exception as error:  # the library raises bare Exception, nothing narrower
-            reason = printable(str(error), single_line=True)
-            raise UserError(f"{origin} is not a valid tokenizer.json ({reason}): name another file.") from error
-        # Before it is written out again, which takes a place for every id up to the largest.
-        vocabulary: dict[str, int] = core.get_vocab(with_added_tokens=True)
-        if max(vocabulary.values(), default=0) > _LARGEST_ID:
-            raise UserError(f"{origin} has a token with an id above {_LARGEST_ID:,}: name another file.")
-        for part, when in ((core.normalizer, "before it is cut into tokens"), (core.decoder, "made of tokens")):
-            if part is not None and _growth(json.loads(part.__getstate__())) > _MOST_GROWTH:
-                raise UserError(
-                    f"{origin} makes more than {_MOST_GROWTH} times as much of a text {when}: that is a trap for "
-                    "memory, name another file."
-                )
-        return cls(core, vocabulary)
+        return cls(*parse_core(text, origin))
 
     def to_json(self) -> str:
         return str(self._core.to_str())
@@ -187,7 +98,8 @@ class Tokenizer:
 
     def encode_array(self, text: str) -> np.ndarray:
         """Return the ids of a text of any length as an array of `dtype` (uint16 or uint32)."""
-        return self._joined(list(self.encode_stream([text])))
+        arrays = list(self.encode_stream([text]))
+        return arrays[0] if len(arrays) == 1 else np.concatenate([*arrays, np.empty(0, self.dtype)])
 
     def encode_stream(self, blocks: Iterable[str]) -> Iterator[np.ndarray]:
         """Yield the ids of one text that comes in blocks; the blocks' borders leave no trace."""
@@ -195,19 +107,7 @@ class Tokenizer:
 
     def encode_parts(self, blocks: Iterable[str]) -> Iterator[tuple[str, np.ndarray]]:
         """Like `encode_stream`, each array of ids with the text that it stands for."""
-        if self._id_of_code_point is not None:
-            for block in blocks:
-                yield block, self._encode_characters(block)
-            return
-        waiting: deque[str] = deque()
-
-        def pieces() -> Iterator[str]:
-            for piece in cut(blocks, self._cuts):
-                waiting.append(piece)
-                yield piece
-
-        for ids in self._encode_pieces(pieces()):
-            yield waiting.popleft(), ids
+        return self._encoder.parts(blocks)
 
     def encode_with_offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         """Return the ids of a text, and for each which of its characters it came from: (start, end).
@@ -215,20 +115,7 @@ class Tokenizer:
         Tokens that are parts of one character all have that character; a half character (a lone surrogate) counts as
         U+FFFD; what a foreign tokenizer drops belongs to none.
         """
-        text = without_surrogates(text)
-        if self._id_of_code_point is not None:
-            return self.encode(text), [(i, i + 1) for i in range(len(text))]
-        ids: list[int] = []
-        offsets: list[tuple[int, int]] = []
-        position = 0
-        for batch in batches(cut([text], self._cuts), len):
-            with _library_errors():
-                encodings = self._core.encode_batch(batch, add_special_tokens=False)
-            for piece, encoding in zip(batch, encodings, strict=True):
-                ids += encoding.ids
-                offsets += [(position + start, position + end) for start, end in encoding.offsets]
-                position += len(piece)
-        return ids, offsets
+        return self._encoder.with_offsets(text)
 
     @contextmanager
     def dropout(self, share: float) -> Iterator[None]:
@@ -247,7 +134,7 @@ class Tokenizer:
                 yield batch, [self._segments(document) for document in batch]
 
         def encoded(item: tuple[list[Document], list[list[str | int]]]) -> EncodedBatch:
-            return EncodedBatch(item[0], *self._encode_segments(item[1]))
+            return EncodedBatch(item[0], *self._encoder.segments(item[1]))
 
         return ahead(prepared(), encoded)
 
@@ -278,79 +165,6 @@ class Tokenizer:
                 "train one of your own, or use plain text with it."
             )
         return token_id
-
-    def _encode_segments(self, documents: list[list[str | int]]) -> tuple[np.ndarray, np.ndarray]:
-        """Return all ids of documents, given as texts and ids between them, and how many each has."""
-        text_ids, text_lengths = self._encode_texts(
-            [part for parts in documents for part in parts if type(part) is str]
-        )
-        lengths, joins, places = [], [], []
-        position = begin = text = 0
-        for parts in documents:
-            for part in parts:
-                if isinstance(part, str):
-                    position += text_lengths[text]
-                    text += 1
-                else:
-                    joins.append(part)
-                    places.append(position)
-                    position += 1
-            lengths.append(position - begin)
-            begin = position
-        ids = np.empty(position, self.dtype)
-        is_text = np.ones(position, bool)
-        is_text[places] = False
-        ids[is_text] = text_ids
-        ids[places] = joins
-        return ids, np.array(lengths, np.int64)
-
-    def _encode_texts(self, texts: list[str]) -> tuple[np.ndarray, list[int]]:
-        """Return the ids of many texts, all encoded in one call, one after another, and how many each has."""
-        if self._id_of_code_point is not None:
-            return self._encode_characters("".join(texts)), list(map(len, texts))
-        pieces: list[str] = []
-        counts = []
-        for text in texts:
-            before = len(pieces)
-            pieces.extend([without_surrogates(text)] if len(text) <= PIECE else cut([text], self._cuts))
-            counts.append(len(pieces) - before)
-        ids: list[int] = []
-        lengths = []
-        with _library_errors():
-            encodings = iter(self._core.encode_batch_fast(pieces, add_special_tokens=False))
-        for count in counts:
-            before = len(ids)
-            for encoding in itertools.islice(encodings, count):
-                ids += encoding.ids
-            lengths.append(len(ids) - before)
-        return np.array(ids, self.dtype), lengths
-
-    def _joined(self, arrays: list[np.ndarray]) -> np.ndarray:
-        return arrays[0] if len(arrays) == 1 else np.concatenate([*arrays, np.empty(0, self.dtype)])
-
-    def _encode_pieces(self, pieces: Iterable[str]) -> Iterator[np.ndarray]:
-        def encoded(batch: list[str]) -> list[np.ndarray]:
-            with _library_errors():
-                encodings = self._core.encode_batch_fast(batch, add_special_tokens=False)
-            return [np.fromiter(encoding.ids, self.dtype) for encoding in encodings]
-
-        return itertools.chain.from_iterable(ahead(batches(pieces, len), encoded))
-
-    def _encode_characters(self, text: str) -> np.ndarray:
-        """Look every code point up in a table: the ids of tokenizer.json, twenty times as fast."""
-        assert self._id_of_code_point is not None
-        ids = np.empty(len(text), self.dtype)
-        start = 0
-        for codes in code_points(text):
-            stop = start + len(codes)
-            if codes.dtype == np.uint8 and self._id_of_byte is not None:
-                # Nearly twice as fast as numpy's look-up.
-                ids[start:stop] = np.frombuffer(codes.tobytes().translate(self._id_of_byte), np.uint8)
-            else:
-                # Without a mode numpy copies through a buffer; the table has an id for every code point.
-                self._id_of_code_point.take(codes, out=ids[start:stop], mode="clip")
-            start = stop
-        return ids
 
     # -- decoding
 
@@ -430,29 +244,6 @@ class StreamDecoder:
     def _new_text(self) -> str:
         before = self._tokenizer.decode(self._shown)
         return self._tokenizer.decode(self._shown + self._waiting)[len(before) :]
-
-
-@contextmanager
-def _library_errors() -> Iterator[None]:
-    """Turn what the library cannot do into a sentence: some foreign tokenizers have no token for the unknown."""
-    try:
-        yield
-    except BaseException as error:  # the library raises bare Exception, and what its Rust panics with is not even that
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
-            raise
-        reason = printable(str(error), single_line=True)
-        raise UserError(f"This tokenizer cannot cut that text ({reason}): use another tokenizer.json.") from error
-
-
-def _growth(step: Any) -> float:
-    """Return how many times as long a text may become by what a tokenizer.json does to it first, or last."""
-    if not isinstance(step, dict):
-        return 1
-    if step.get("type") == "Sequence":
-        return math.prod(map(_growth, step.get("normalizers") or step.get("decoders") or []))
-    if step.get("type") == "Replace":
-        return 1.0 + len(step.get("content") or "") / max(1, len(step["pattern"].get("String") or ""))
-    return 1.0 + len(step.get("prepend") or "")
 
 
 def _bytes_of_characters() -> dict[str, bytes]:

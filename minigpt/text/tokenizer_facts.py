@@ -20,7 +20,8 @@ import msgspec
 import numpy as np
 
 from minigpt.errors import UserError, printable
-from minigpt.text.corpus import MANIFEST, Corpus
+from minigpt.text.corpus import Corpus
+from minigpt.text.manifest import MANIFEST
 from minigpt.text.storage import shown
 from minigpt.text.tokenizer import Tokenizer
 from minigpt.text.tokenizer_training import corpus_texts, spread

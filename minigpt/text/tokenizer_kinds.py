@@ -7,9 +7,10 @@ from typing import Any, Literal
 
 import numpy as np
 import tokenizers
-from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trainers
 
-from minigpt.text.pieces import QWEN2_PATTERN, split_patterns
+from minigpt.errors import UserError
+from minigpt.text.pieces import OUR_CUTS, QWEN2_PATTERN, cut, split_patterns, without_long_words
 
 SPECIAL_TOKENS: tuple[str, ...] = ("<|endoftext|>", "<|unk|>", "<|pad|>", "<|user|>", "<|assistant|>", "<|end|>")
 BYTE_ALPHABET = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -47,7 +48,31 @@ def fitting_vocab_size(asked: int, characters: int) -> int:
     return min(asked, fitting)
 
 
-def char_core(texts: Iterable[str], special_tokens: list[AddedToken]) -> tokenizers.Tokenizer:
+def trained_core(kind: Kind, texts: Iterable[str], vocab_size: int) -> tokenizers.Tokenizer:
+    """Return a tokenizer of a kind, learned from texts; raises UserError when `vocab_size` is too small for it."""
+    special_tokens = [AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS]
+    if kind == "char":
+        return _char_core(texts, special_tokens)
+    smallest = SMALLEST_BPE if kind == "bpe" else len(SPECIAL_TOKENS) + 1
+    if vocab_size < smallest:
+        raise UserError(f"A {kind} tokenizer needs a vocabulary of at least {smallest}: raise tokenizer.vocab_size.")
+    core = _bpe_core() if kind == "bpe" else _word_core()
+    trainer = (
+        trainers.BpeTrainer(
+            vocab_size=vocab_size,
+            special_tokens=special_tokens,
+            initial_alphabet=BYTE_ALPHABET,
+            show_progress=False,
+        )
+        if kind == "bpe"
+        else trainers.WordLevelTrainer(vocab_size=vocab_size, special_tokens=special_tokens, show_progress=False)
+    )
+    pieces = (part for text in texts for piece in cut([text], OUR_CUTS) for part in without_long_words(piece))
+    core.train_from_iterator(pieces, trainer)
+    return core
+
+
+def _char_core(texts: Iterable[str], special_tokens: list[AddedToken]) -> tokenizers.Tokenizer:
     tokens = [*SPECIAL_TOKENS, *map(chr, _occurring(texts))]
     vocabulary = {token: i for i, token in enumerate(tokens)}
     # BPE without merges: each character is its own token.
@@ -57,14 +82,14 @@ def char_core(texts: Iterable[str], special_tokens: list[AddedToken]) -> tokeniz
     return core
 
 
-def word_core() -> tokenizers.Tokenizer:
+def _word_core() -> tokenizers.Tokenizer:
     core = tokenizers.Tokenizer(models.WordLevel(unk_token="<|unk|>"))
     core.pre_tokenizer = pre_tokenizers.Split(Regex(_WORD), "isolated")
     core.decoder = decoders.Fuse()
     return core
 
 
-def bpe_core() -> tokenizers.Tokenizer:
+def _bpe_core() -> tokenizers.Tokenizer:
     core = tokenizers.Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.Sequence(
         [

@@ -17,11 +17,11 @@ from urllib.parse import unquote, urlsplit
 
 from minigpt.errors import UserError
 from minigpt.tasks import NOBODY, Task
-from minigpt.text.corpus import SourceRecord
 from minigpt.text.fetching import DEFAULT_LIMITS, Limits, Reply, TooLarge, open_url, shown_url
 from minigpt.text.formats import PACKED_SUFFIXES, Format, format_of, is_readable, suffix_of
 from minigpt.text.formats.encodings import SAMPLE_BYTES, TextFacts, decode, encoding_of_beginning
 from minigpt.text.formats.opening import LIMITS as READING_LIMITS
+from minigpt.text.manifest import SourceRecord
 from minigpt.text.reading import Reading
 from minigpt.text.sources import PathSource, require_room
 from minigpt.text.unpacking import GZIP, Damaged, is_packed, unpacked, with_head

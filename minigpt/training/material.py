@@ -16,7 +16,7 @@ from minigpt.model.gpt import GPTConfig
 from minigpt.text.corpus import Corpus
 from minigpt.text.ladder import Ladder, ladder
 from minigpt.text.mixture import Mixture
-from minigpt.text.prepare import Prepared
+from minigpt.text.prepared import Prepared
 from minigpt.text.shards import TokenSplit
 from minigpt.text.texts import Texts, find_corpora, joint_hash, joint_name
 from minigpt.text.tokenizer import Tokenizer

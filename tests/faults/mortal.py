@@ -212,7 +212,7 @@ def _save(workspace: Path) -> int:
 
 
 def _prepare(workspace: Path, corpus: str, shard_tokens: int, cleaning: bool, kind: str) -> int:
-    from minigpt.text.cleaning import CleaningSettings
+    from minigpt.text.cleaning_report import CleaningSettings
     from minigpt.text.corpus import Corpus
     from minigpt.text.prepare import prepare
     from minigpt.workspace import Workspace

@@ -19,9 +19,9 @@ from minigpt.training import checkpointer
 from minigpt.training.observer import Observer
 from minigpt.training.session import Session
 from minigpt.workspace import Workspace
+from tests.faults.full_disk.trouble import moved, no_permission
 from tests.faults.harness import losses_of
 from tests.faults.test_all_at_once import BAD, at_step, impatient, killed, live, new, quiet, told, workspace
-from tests.faults.test_disk import moved, no_permission
 from tests.faults.test_numbers import Fault, die, rollbacks_of, spoil_forward
 
 __all__ = ["impatient", "workspace"]  # fixtures

@@ -16,7 +16,7 @@ from minigpt.model.checkpoint import load
 from minigpt.presets import read_file, to_toml
 from minigpt.runs import resume_checkpoint
 from minigpt.text.corpus import Corpus
-from minigpt.text.prepare import complete_manifest
+from minigpt.text.prepared import complete_manifest
 from minigpt.workspace import Workspace
 from tests.conftest import small_config, tale, tale_workspace
 from tests.faults.disk import Recording, Tree, lay_out

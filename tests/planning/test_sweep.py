@@ -192,7 +192,7 @@ def swept(workspace: Workspace, rates: list[float], steps: int = 16, **more: Any
 def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is measured of the machine is of no interest here."""
     monkeypatch.setattr("minigpt.training.trainer.peak_flops", lambda device: (1e12, "not measured"))
-    monkeypatch.setattr("minigpt.planning.sweep.gc.collect", lambda: 0)
+    monkeypatch.setattr("minigpt.planning.rounds.gc.collect", lambda: 0)
 
 
 def test_the_best_of_real_runs_wins_and_none_of_them_is_a_run(workspace: Workspace, cheap: None) -> None:

@@ -12,9 +12,11 @@ import pytest
 from minigpt.config import CorpusSettings
 from minigpt.errors import JobFailed, UserError
 from minigpt.tasks import Cancelled, Task
-from minigpt.text.cleaning import Cleaned, CleaningSettings, plan_cleaning, plan_cleaning_of_text, repair
+from minigpt.text.cleaning import Cleaned, plan_cleaning, plan_cleaning_of_text
+from minigpt.text.cleaning_report import CleaningSettings
 from minigpt.text.documents import Document, Message
 from minigpt.text.duplicates import across_splits, document_hash
+from minigpt.text.repair import repair
 
 EXACT = CleaningSettings(deduplicate="exact")
 NEAR = CleaningSettings(deduplicate="near")

@@ -11,7 +11,9 @@ import pytest
 
 from minigpt.errors import JobFailed, UserError
 from minigpt.tasks import Cancelled, Task
-from minigpt.text.corpus import Corpus, Document, Message, SourceRecord
+from minigpt.text.corpus import Corpus
+from minigpt.text.documents import Document, Message
+from minigpt.text.manifest import SourceRecord
 from minigpt.text.reading import Reading
 from minigpt.text.sources import DocumentSource, PathSource, StreamSource, add_path
 from minigpt.workspace import Workspace
@@ -219,7 +221,8 @@ def test_a_full_disk_is_said_so(workspace: Workspace) -> None:
 def test_a_killed_process_leaves_no_corpus_and_the_next_one_cleans_up(workspace: Workspace) -> None:
     script = f"""
 import os, signal
-from minigpt.text.corpus import Corpus, Document
+from minigpt.text.corpus import Corpus
+from minigpt.text.documents import Document
 from minigpt.text.sources import DocumentSource
 from minigpt.workspace import Workspace
 def documents():

@@ -14,9 +14,10 @@ import zstandard
 from minigpt.errors import JobFailed, UserError
 from minigpt.tasks import NOBODY, Cancelled, Task
 from minigpt.text import file_lists, hub_parts, locations
-from minigpt.text.corpus import Corpus, SourceRecord
+from minigpt.text.corpus import Corpus
 from minigpt.text.fetching import Unreachable
 from minigpt.text.file_lists import FileListSource
+from minigpt.text.manifest import SourceRecord
 from minigpt.workspace import Workspace
 from tests.text.servers import Answer, Site, no_proxies, redirect, serving
 

@@ -16,9 +16,9 @@ import pytest
 
 from minigpt.errors import JobFailed, UserError
 from minigpt.tasks import NOBODY, Cancelled, Task
-from minigpt.text.corpus import SourceRecord
 from minigpt.text.hub import CredentialsMissing, FirstOf, HubSource, SourceUnavailable
 from minigpt.text.hub_parts import JsonlParts
+from minigpt.text.manifest import SourceRecord
 from minigpt.text.reading import Reading
 from minigpt.text.waiting import Worker
 

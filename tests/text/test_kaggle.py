@@ -13,9 +13,9 @@ from kagglehub import exceptions
 
 from minigpt.errors import JobFailed, UserError
 from minigpt.tasks import NOBODY, Cancelled, Task
-from minigpt.text.corpus import SourceRecord
 from minigpt.text.hub import CredentialsMissing, FirstOf, SourceUnavailable
 from minigpt.text.kaggle import KaggleSource
+from minigpt.text.manifest import SourceRecord
 
 
 class FakeKaggle(ModuleType):

@@ -17,10 +17,12 @@ from minigpt.presets import with_values
 from minigpt.tasks import Cancelled, Task
 from minigpt.text import sample
 from minigpt.text.building import Dropout
-from minigpt.text.cleaning import CleaningSettings
+from minigpt.text.cleaning_report import CleaningSettings
 from minigpt.text.corpora import create_sample, resolve
-from minigpt.text.corpus import Corpus, Document, Message
-from minigpt.text.prepare import Prepared, held_out_notes, prepare, train_tokenizer
+from minigpt.text.corpus import Corpus
+from minigpt.text.documents import Document, Message
+from minigpt.text.prepare import held_out_notes, prepare, train_tokenizer
+from minigpt.text.prepared import Prepared
 from minigpt.text.shard_writer import ShardWriter
 from minigpt.text.shards import read_shard
 from minigpt.text.sources import DocumentSource

@@ -9,7 +9,8 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from minigpt.errors import UserError
 from minigpt.text.corpus import Corpus
-from minigpt.text.prepare import Prepared, prepare
+from minigpt.text.prepare import prepare
+from minigpt.text.prepared import Prepared
 from minigpt.text.pretokenised import TokenSource
 from minigpt.text.shards import read_shard
 from minigpt.text.tokenizer import Tokenizer

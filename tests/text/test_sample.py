@@ -9,7 +9,7 @@ from collections import Counter
 
 import pytest
 
-from minigpt.text.corpus import Document
+from minigpt.text.documents import Document
 from minigpt.text.sample import DEFAULT_CHARACTERS, documents, held_out_questions, prompts
 from minigpt.text.sample_world import PEOPLE, animal_facts, person_facts, village_facts
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from minigpt.errors import UserError
-from minigpt.text.corpus import Document, Message
+from minigpt.text.documents import Document, Message
 from minigpt.text.tokenizer import StreamDecoder, Tokenizer
 from minigpt.text.tokenizer_kinds import KINDS, SPECIAL_TOKENS, choose_kind, fitting_vocab_size
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import msgspec
 
 from minigpt.runs import best_checkpoint, list_runs, newest_run, resume_checkpoint
-from minigpt.text.corpus import DOCUMENTS, document_files
 from minigpt.text.documents import Document, Message, is_jsonl
+from minigpt.text.manifest import DOCUMENTS, document_files
 from minigpt.workspace import Workspace
 from tui.chat.conversations import CONVERSATION
 

@@ -1,4 +1,4 @@
-"""The app's end of the process that talks: `minigpt chat --json`, whose protocol minigpt.inference.serve documents.
+"""The app's end of the process that talks: `minigpt chat --json`, as minigpt.inference.protocol documents it.
 
 process = ChatProcess()
 await process.open(path)
@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 
 from minigpt.errors import UserError, printable
-from minigpt.inference.serve import (
+from minigpt.inference.protocol import (
     MAX_LINE,
     Complete,
     Done,

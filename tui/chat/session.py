@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from minigpt.errors import UserError
-from minigpt.inference.serve import Done, Opened
+from minigpt.inference.protocol import Done, Opened
 from minigpt.workspace import Workspace
 from tui.chat import conversations
 from tui.chat.conversations import COMPLETION, CONVERSATION, Conversation, Turn, title_of

@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 
 from minigpt.errors import printable
-from minigpt.text.corpus import DOCUMENTS, MANIFEST, Manifest
 from minigpt.text.documents import Document, Message
+from minigpt.text.manifest import DOCUMENTS, MANIFEST, Manifest
 from minigpt.text.sources import RESERVED_NAMES
 from minigpt.workspace import Workspace
 

@@ -85,7 +85,8 @@ class Reporter:
         """Say what happened while nobody looked."""
         ui, summary = self._pane.ui, history.summary
         since = ui.seen_steps.get(summary.run)
-        if since is None:
+        begun_since = summary.resumed_from is None and (summary.started or 0) > ui.seen_time
+        if since is None or begun_since:  # never seen: what was seen under this name was another run
             return
         words = [f"{_count(summary.step - since, 'step')} since you last looked ({since:,} to {summary.step:,})"]
         if summary.step < since:
