@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import importlib
 import io
 import os
@@ -17,6 +16,7 @@ from typing import Any, NoReturn
 from minigpt import __version__
 from minigpt.errors import JobFailed, UserError, printable
 from minigpt.presets import nearest
+from minigpt.reserve import is_full
 
 EXIT_FAILED, EXIT_BAD_INPUT, EXIT_KEYBOARD = 1, 2, 130
 
@@ -150,8 +150,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except OSError as error:
         where = f" {error.filename}" if error.filename else ""
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        todo = " Make room on the disk and start again." if full else ""
+        todo = " Make room on the disk and start again." if is_full(error) else ""
         say(f"The system refused{where}: {error.strerror or error}.{todo} Nothing that was saved before is lost.")
         return EXIT_FAILED
     except UnicodeError as error:

@@ -6,7 +6,6 @@ KaggleSource("OWNER/NAME/stories.csv").write(folder, task)      # one file of it
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import tarfile
@@ -19,6 +18,7 @@ from typing import Any
 import msgspec
 
 from minigpt.errors import JobFailed, UserError, printable
+from minigpt.reserve import is_full
 from minigpt.tasks import Task
 from minigpt.text.hub_choice import CredentialsMissing, SourceUnavailable
 from minigpt.text.hub_open import EXTRA
@@ -121,7 +121,7 @@ class KaggleSource:
             )
         if status:
             return SourceUnavailable(f"Kaggle could not give {self.origin} (it answered {status}): try later.")
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if isinstance(error, OSError) and is_full(error):
             return JobFailed(
                 f"The disk is full: {self.origin} does not fit into {shown(self._cache())}; free some space."
             )

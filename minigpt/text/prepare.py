@@ -9,7 +9,6 @@ says what they are, and the tokenizer.json beside them is the one that made them
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import shutil
@@ -24,6 +23,7 @@ import msgspec
 from minigpt.config import Config, CorpusSettings
 from minigpt.errors import JobFailed, UserError
 from minigpt.lock import LOCK, RunLock
+from minigpt.reserve import is_full
 from minigpt.tasks import NOBODY, Task
 from minigpt.text.building import JOURNAL, Dropout, build
 from minigpt.text.cleaning import Cleaned, plan_cleaning, plan_cleaning_of_text
@@ -212,7 +212,7 @@ class _Preparation:
             try:
                 self._make(folder, task)
             except OSError as error:
-                if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                if is_full(error):
                     raise JobFailed(
                         f"The disk is full: free some space where {shown(self.corpus.directory)} lies and start again; "
                         "what is done is kept."

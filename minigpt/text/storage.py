@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from minigpt.errors import JobFailed, UserError, printable
+from minigpt.reserve import is_full
 from minigpt.workspace import make_folder, new_file, sync_folder
 
 
@@ -95,7 +96,7 @@ def atomic_directory(final: Path, kept: str = "") -> Iterator[Path]:
             raise
         sync_folder(final.parent)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_full(error):
             raise JobFailed(
                 f"The disk is full: free some space where {shown(final.parent)} lies and start again."
             ) from error

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from minigpt.runs import rename_run
-from tests.tui.scene import Scene, app_of, on_screen, press, step_event, until
+from tests.tui.scene import Scene, app_of, on_screen, press, screen, step_event, until
 from tests.tui.train_pane.pane import RUN, shows
 from tui.panes.pane import in_view
 from tui.panes.train import TrainPane
@@ -25,6 +27,20 @@ async def test_it_finds_the_run_at_work_and_tells_what_happened_since(training: 
     async with on_screen(training, (200, 60)) as pilot:
         assert shows(pilot, "120 steps since you last looked (300 to 420)")
         assert shows(pilot, "best validation loss 1.250 at step 400; 1 warning")
+
+
+async def test_another_run_of_its_name_is_not_taken_for_it(training: Scene) -> None:
+    async with on_screen(training) as pilot:
+        await pilot.press("q")
+    training.die(RUN)
+    shutil.rmtree(training.directory(RUN))
+    training.now += 600
+    training.run(RUN, steps=50)
+    training.work(RUN)
+    async with on_screen(training, (200, 60)) as pilot:
+        assert shows(pilot, "● training", "step 50/600")
+        assert "back from" not in screen(pilot)
+        assert "since you last looked" not in screen(pilot)
 
 
 async def test_a_run_that_ended_meanwhile_is_shown_with_its_end(training: Scene) -> None:
