@@ -43,6 +43,9 @@ class MainScreen(Screen[None]):
     def on_screen_resume(self) -> None:
         # A cache of Textual's holds the last thousand widgets with all their lines: a few pages of help are 50 MB.
         StylesCache.get_inner_outer.cache_clear()
+        # Text fields look out for another theme, and what they look at holds them when they have long been removed.
+        for looking in getattr(self.app, "__watchers", {}).values():
+            looking[:] = [(node, callback) for node, callback in looking if node.is_attached]
 
 
 class Palette(CommandPalette):
