@@ -25,7 +25,7 @@ from typing import Any
 
 from minigpt.errors import JobFailed, UserError, printable
 from minigpt.event_writer import EventWriter
-from minigpt.events import EVENTS, all_events
+from minigpt.events import EVENTS, EventReader
 from minigpt.jobs import CommandReader, RunLock, is_alive, is_running, launch
 from minigpt.workspace import Workspace
 
@@ -178,16 +178,19 @@ def task_state(directory: Path, starting: bool = False) -> TaskState:
     title, end = directory.name, None
     phase: dict[str, Any] = {}
     notices: list[str] = []
-    for event in all_events(directory):
-        kind = event.get("type")
-        if kind == "start":
-            title, phase, end, notices = str(event.get("title")), {}, None, []
-        elif kind == "phase":
-            phase = event
-        elif kind == "notice":
-            notices.append(str(event.get("message")))
-        elif kind == "end":
-            end = event
+    with EventReader(directory / EVENTS) as reader:
+        # A long stretch without an event is no work of ours, and nobody waits for its end.
+        while events := reader.poll():
+            for event in events:
+                kind = event.get("type")
+                if kind == "start":
+                    title, phase, end, notices = str(event.get("title")), {}, None, []
+                elif kind == "phase":
+                    phase = event
+                elif kind == "notice":
+                    notices.append(str(event.get("message")))
+                elif kind == "end":
+                    end = event
     state = str(end.get("reason")) if end else "running" if running else "starting" if starting else "lost"
     message = str(end.get("message") or "") if end else ""
     return TaskState(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -12,11 +13,15 @@ import pytest
 
 # Before torch is imported by anybody: small tests on many threads mostly wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Workers, and the processes that tests start, would all compile the project anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 from minigpt.config import Config
+from minigpt.device import cpu_threads
 from minigpt.presets import with_values
 from minigpt.workspace import Workspace
 
+LONGEST_ID = 30
 SMALL = {
     "corpus.name": "tale",
     "corpus.validation_fraction": 0.1,
@@ -93,6 +98,23 @@ def run_minigpt(
         text=True,
         timeout=timeout,
     )
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Return one worker more than there are cores: tests of the app and of other processes often wait."""
+    return cpu_threads() + 1
+
+
+def pytest_collection_finish() -> None:
+    """Have garbage be looked for among what tests make, not among the modules they have in common."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Name a test after the beginning of a long text only."""
+    return f"{val[:LONGEST_ID]!a}..." if isinstance(val, (str, bytes)) and len(val) > 2 * LONGEST_ID else None
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

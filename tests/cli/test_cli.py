@@ -21,7 +21,7 @@ from tests.conftest import run_minigpt, tale
 
 TINY = ["--tokenizer=char", "--d-model=32", "--n-layers=1", "--n-heads=2", "--d-ff=64", "--max-seq-len=16"]
 TINY += ["--batch-size=4", "--threads=1", "--warmup-steps=2", "--validation-fraction=0.1", "--test-fraction=0"]
-TINY += ["--vocab-size", "300"]
+TINY += ["--vocab-size", "300", "--sample-every", "100000"]
 
 
 @pytest.fixture(scope="module")

@@ -233,7 +233,11 @@ def test_a_file_without_end_is_not_read(workspace: Workspace, room: None, capsys
         assert "mistake in MiniGPT" not in told.err
 
 
-@pytest.mark.parametrize("nested", ["[" * 200_000, '{"a":' * 200_000, "a." * 50_000 + "a = 1", "a = " + "9" * 100_000])
+@pytest.mark.parametrize(
+    "nested",
+    ["[" * 200_000, '{"a":' * 200_000, "a." * 50_000 + "a = 1", "a = " + "9" * 100_000],
+    ids=["lists", "objects", "keys", "digits"],
+)
 def test_a_file_nested_without_end_is_refused_in_words(
     nested: str, workspace: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -102,7 +102,11 @@ def test_ids_are_those_of_the_library(kind: str, text: str) -> None:
     assert tokenizer.encode(text) == plain(tokenizer).encode(text, add_special_tokens=False).ids
 
 
-@pytest.mark.parametrize("text", [TEXT, CODE, TEXT.replace("\n", " "), "no\n\nsingle\n\n", "a b"])
+@pytest.mark.parametrize(
+    "text",
+    [TEXT, CODE, TEXT.replace("\n", " "), "no\n\nsingle\n\n", "a b"],
+    ids=["text", "code", "one line", "short lines", "words"],
+)
 def test_long_text_in_pieces_has_the_ids_of_the_whole(tokenizer: Tokenizer, text: str) -> None:
     text = text * (1 + 150_000 // len(text))
     expected = plain(tokenizer).encode(text, add_special_tokens=False).ids
