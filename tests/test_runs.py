@@ -211,7 +211,7 @@ strange_events = st.tuples(kinds, st.dictionaries(keys, anything), st.just({}) |
 )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.lists(strange_events, max_size=8))
 def test_no_event_however_strange_stops_a_summary(events: list[Event]) -> None:
     summary = fold(start(), *events)

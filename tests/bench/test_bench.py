@@ -74,6 +74,7 @@ def test_generate(tmp_path: Path) -> None:
     assert "gpt2, float32" in row.name
 
 
+@pytest.mark.slow
 def test_prepare_makes_the_same_tokens_as_the_library(tmp_path: Path) -> None:
     text = tmp_path / "own.txt"
     text.write_text("A line of text, number 12.\n\nAnd <|endoftext|> is only text; Straße, 日本.\n" * 50)

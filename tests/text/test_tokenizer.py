@@ -69,7 +69,7 @@ def test_special_tokens_have_the_same_ids_in_all_kinds(tokenizer: Tokenizer) -> 
 
 
 @given(st.text())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=70, deadline=None)
 def test_bpe_loses_nothing_of_any_text(text: str) -> None:
     assert TOKENIZERS["bpe"].decode(TOKENIZERS["bpe"].encode(text)) == text
 
@@ -81,13 +81,13 @@ def test_bpe_has_all_bytes_though_it_saw_none() -> None:
 
 
 @given(st.text(alphabet=sorted(set(TEXT))))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_char_loses_nothing_of_its_characters(text: str) -> None:
     assert TOKENIZERS["char"].decode(TOKENIZERS["char"].encode(text)) == text
 
 
 @given(pieces_of_text())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_word_loses_nothing_of_what_it_covers(text: str) -> None:
     tokenizer = Tokenizer.train("word", [text], 100_000)
     assert tokenizer.decode(tokenizer.encode(text)) == text
@@ -96,7 +96,7 @@ def test_word_loses_nothing_of_what_it_covers(text: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @given(text=pieces_of_text())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_ids_are_those_of_the_library(kind: str, text: str) -> None:
     tokenizer = TOKENIZERS[kind]
     assert tokenizer.encode(text) == plain(tokenizer).encode(text, add_special_tokens=False).ids
@@ -120,7 +120,7 @@ def test_long_text_in_pieces_has_the_ids_of_the_whole(tokenizer: Tokenizer, text
 @given(pieces_of_text())
 @example(CODE)
 @example("世界" * 900)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=70, deadline=None)
 def test_every_cut_that_is_allowed_leaves_the_tokens(text: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("minigpt.text.pieces.PIECE", 1)
@@ -200,7 +200,7 @@ def test_documents_are_read_as_they_are_needed(monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize("kind", KINDS)
 @given(ids=st.lists(st.integers(min_value=0, max_value=260), max_size=30))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_the_stream_decoder_gives_what_decode_gives(kind: str, ids: list[int]) -> None:
     tokenizer = TOKENIZERS[kind]
     ids = [i % tokenizer.vocab_size for i in ids]

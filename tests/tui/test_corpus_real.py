@@ -13,6 +13,7 @@ from tests.tui.corpus_app import answer, dialog, keys, line_of, opened, pane, pr
 from tui.corpora.children import Children
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_text_is_pasted_prepared_looked_into_removed_and_brought_back(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)

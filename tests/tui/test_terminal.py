@@ -159,7 +159,7 @@ def test_without_a_terminal_it_says_so(workspace: Path) -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
-@pytest.mark.parametrize("leave", ["q", signal.SIGTERM])
+@pytest.mark.parametrize("leave", ["q", pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_the_terminal_is_left_clean(workspace: Path, leave: str | signal.Signals) -> None:
     with Terminal(workspace) as terminal:
         terminal.wait_for("ready to train")
@@ -174,7 +174,12 @@ def test_the_terminal_is_left_clean(workspace: Path, leave: str | signal.Signals
 
 
 @pytest.mark.parametrize(
-    "env", [{"TERM": "linux"}, {"TERM": "xterm-16color"}, {"NO_COLOR": "1"}], ids=lambda env: "=".join(*env.items())
+    "env",
+    [
+        {"TERM": "linux"},
+        *(pytest.param(env, marks=pytest.mark.slow) for env in ({"TERM": "xterm-16color"}, {"NO_COLOR": "1"})),
+    ],
+    ids=lambda env: "=".join(*env.items()),
 )
 def test_poor_terminals_show_it_too(workspace: Path, env: dict[str, str]) -> None:
     with Terminal(workspace, **env) as terminal:

@@ -85,9 +85,10 @@ class Reporter:
         """Say what happened while nobody looked."""
         ui, summary = self._pane.ui, history.summary
         since = ui.seen_steps.get(summary.run)
-        begun_since = summary.resumed_from is None and (summary.started or 0) > ui.seen_time
-        if since is None or begun_since:  # never seen: what was seen under this name was another run
+        if since is None:
             return
+        if since and summary.resumed_from is None and (summary.started or 0) > ui.seen_time:
+            return  # it began after that: what was seen under its name was another run
         words = [f"{_count(summary.step - since, 'step')} since you last looked ({since:,} to {summary.step:,})"]
         if summary.step < since:
             words = [f"at step {summary.step:,}, back from {since:,}: it went on from a checkpoint"]

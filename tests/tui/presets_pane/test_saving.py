@@ -87,6 +87,7 @@ async def test_what_goes_wrong_is_told(workspace: Workspace) -> None:
         assert "Save the changes?" in dialog(pilot), "nothing that was typed is lost"
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_quitting_asks_about_changes(workspace: Workspace) -> None:
     async with form_of(workspace, "mine") as pilot:
