@@ -11,6 +11,8 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -138,6 +140,19 @@ def tune_process(device: Device) -> None:
         _keep_freed_memory()
         if prefers_onednn():
             torch.set_float32_matmul_precision("medium")
+
+
+@contextmanager
+def threads_at_most(count: int) -> Iterator[None]:
+    """Have torch compute on so many threads of the processor, or fewer, for a while: to change it costs nothing."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(min(before, count))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _keep_freed_memory() -> None:

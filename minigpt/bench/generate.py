@@ -12,7 +12,7 @@ import torch
 from minigpt.bench import baseline as textbook
 from minigpt.bench.measure import Bench, Result, Row, Task, compare, measure
 from minigpt.config import Config, GenerationSettings
-from minigpt.device import choose, cpu_threads, tune_process
+from minigpt.device import choose, cpu_threads, threads_at_most, tune_process
 from minigpt.inference.generate import LoadedModel, generate_tokens
 from minigpt.model.checkpoint import Checkpoint, save
 from minigpt.model.gpt import GPT, GPTConfig
@@ -89,8 +89,11 @@ def _our_seconds(model: LoadedModel, tokens: int) -> float:
     decoder = StreamDecoder(model.tokenizer)
     started = time.perf_counter()
     stream = generate_tokens(model.network, prompt, settings)
+    threads = model.threads
     for _ in range(tokens):
-        decoder.add(int(next(stream)))
+        with threads_at_most(threads):
+            token = int(next(stream))
+        decoder.add(token)
     return time.perf_counter() - started
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from minigpt.config import Config, GenerationSettings
-from minigpt.device import Device, choose
+from minigpt.device import Device, choose, threads_at_most
 from minigpt.errors import UserError
 from minigpt.model.checkpoint import Checkpoint, load
 from minigpt.model.gpt import GPT, KVCache
@@ -27,6 +27,8 @@ from minigpt.text.tokenizer import StreamDecoder, Tokenizer
 
 # Dividing by less than this overflows, and the likeliest token is as good as certain.
 GREEDY_BELOW = 1e-4
+# In weights. On two cores, with nothing else at work, one thread was as fast as two up to here.
+SMALL_NETWORK = 20_000_000
 
 
 def filter_logits(logits: Tensor, settings: GenerationSettings) -> tuple[Tensor, Tensor]:
@@ -130,6 +132,15 @@ class LoadedModel:
             network, tokenizer, checkpoint.config, place, checkpoint.conversations, checkpoint.separated, checkpoint
         )
 
+    @property
+    def threads(self) -> int:
+        """How many threads of the processor are worth having for one token after another.
+
+        The products of a small network are so short that two threads are no faster than one, and many times slower
+        where another program, such as a trainer, keeps one of them waiting at every product.
+        """
+        return 1 if self.network.parameter_count() <= SMALL_NETWORK else self.device.threads
+
     def settings(self, **changes: object) -> GenerationSettings:
         """Return the model's own generation settings, with changes; raises UserError on an unknown name."""
         unknown = set(changes) - set(GenerationSettings.__struct_fields__)
@@ -201,8 +212,11 @@ class LoadedModel:
         marks = (self.tokenizer.user, self.tokenizer.assistant, self.tokenizer.unknown, self.tokenizer.pad)
         suppressed = [mark for mark in marks if mark is not None]
         tokens = generate_tokens(self.network, prompt, settings, generator if kind != "mps" else None, suppressed)
+        threads = self.threads
         for _ in range(settings.max_new_tokens):
-            yield int(next(tokens))
+            with threads_at_most(threads):
+                token = int(next(tokens))
+            yield token
 
     @torch.inference_mode()
     def predict(self, prompt: str, top: int = 10) -> list[tuple[int, float]]:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -133,3 +134,25 @@ def test_two_lines_load_a_checkpoint_and_generate(tmp_path: Path) -> None:
 def test_unknown_setting_is_named() -> None:
     with pytest.raises(UserError, match="temprature"):
         loaded().generate("the", temprature=1)
+
+
+def test_a_small_network_writes_on_one_thread_and_leaves_the_others_to_who_asked_for_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, used = loaded(), set()
+    compute = GPT.forward
+
+    def noted(self: GPT, *arguments: Any, **options: Any) -> Any:
+        used.add(torch.get_num_threads())
+        return compute(self, *arguments, **options)
+
+    monkeypatch.setattr(GPT, "forward", noted)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        next(model.stream("the cat", max_new_tokens=3))
+        assert (used, torch.get_num_threads()) == ({1}, 2)
+        monkeypatch.setattr("minigpt.inference.generate.SMALL_NETWORK", 0)
+        assert model.threads == model.device.threads
+    finally:
+        torch.set_num_threads(before)
