@@ -146,14 +146,20 @@ class MiniGPTApp(App[None]):
         pane = self.pane(name) if self.screen_stack else None
         if pane is not None and name == self._pane:
             pane.shown()
-            if self.focused is None or pane not in self.focused.ancestors_with_self:
-                self.screen.set_focus(None)
-                first = next((widget for widget in pane.query("*") if widget.focusable), None)
-                if first is not None:
-                    first.focus()
-                else:
-                    # Its parts are not there yet: without a focus its keys would not work.
-                    self.set_timer(RETRY_SECONDS, partial(self._shown, name))
+            # What it focuses is focused later: so is looked, whether it has focused anything.
+            self.call_later(self._focus_something, name)
+
+    def _focus_something(self, name: str) -> None:
+        pane = self.pane(name) if self.screen_stack else None
+        if pane is None or name != self._pane or (self.focused and pane in self.focused.ancestors_with_self):
+            return
+        self.screen.set_focus(None)
+        first = next((widget for widget in pane.query("*") if widget.focusable), None)
+        if first is not None:
+            first.focus()
+        else:
+            # Its parts are not there yet: without a focus its keys would not work.
+            self.set_timer(RETRY_SECONDS, partial(self._shown, name))
 
     def pane(self, name: str) -> Pane | None:
         """Return a pane if it has been made."""

@@ -14,6 +14,7 @@ from tui.panes.corpus import CorpusPane
 from tui.panes.pane import Pane
 from tui.panes.presets import PresetsPane
 from tui.panes.runs import RunsPane
+from tui.widgets.composer import Composer
 
 
 @pytest.mark.asyncio
@@ -38,3 +39,12 @@ async def test_every_key_of_a_pane_may_come_before_it_stands(
             monkeypatch.setattr(Widget, "_on_mount", every_key_at_once)
             await press(pilot, key)
     assert len(tried) > 5
+
+
+@pytest.mark.asyncio
+async def test_who_comes_back_to_the_chat_can_write_at_once(tmp_path: Path) -> None:
+    with Scene(tmp_path) as scene:
+        scene.add_corpus()
+        async with on_screen(scene) as pilot:
+            await press(pilot, "4", "escape", "1", "4")
+            assert isinstance(pilot.app.focused, Composer)
